@@ -1,0 +1,256 @@
+"""The probe-informed network: it is given the physics that a convolution would have to learn.
+
+A diffraction pattern and an object tile live in different spaces. With a known probe, one step of the
+projection engines carries the measurement into the object's plane; a small U-Net does the rest.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from torch import Tensor, nn
+from torch.nn import functional
+
+from model.network import NetworkConfig, Prediction, predict, upsample, valid_counts
+from model.optics import Complex, centre_crop, dft_matrix, intensity, spectrum
+from model.sadgs import Sadgs
+
+PROBE_EPSILON = 0.05  # of the strongest illumination: where there is less light the division is damped
+
+
+class FarField(nn.Module):
+    """The unitary Fourier transform between a centred window and the detector, as matrix products.
+
+    Every engine runs matrix products; TensorRT has no DFT operator. Complex numbers are pairs of planes
+    in the third axis from the end: (…, 2, rows, columns).
+    """
+
+    rows: Tensor
+    columns: Tensor
+    rows_back: Tensor
+    columns_back: Tensor
+
+    def __init__(self, frame_shape: tuple[int, int], window: tuple[int, int]) -> None:
+        super().__init__()
+        rows, columns = (dft_matrix(n, w) for n, w in zip(frame_shape, window, strict=True))
+        self.register_buffer("rows", _left_block(rows), persistent=False)
+        self.register_buffer("columns", _right_block(columns.T), persistent=False)
+        self.register_buffer("rows_back", _left_block(rows.conj().T), persistent=False)
+        self.register_buffer("columns_back", _right_block(columns.conj()), persistent=False)
+
+    def forward(self, field: Tensor) -> Tensor:
+        """Propagate (N, 2, h, w) to the detector: (N, 2, H, W)."""
+        return _two_sided(self.rows, field, self.columns)
+
+    def back(self, field: Tensor) -> Tensor:
+        """Propagate (N, 2, H, W) back to the window: (N, 2, h, w)."""
+        return _two_sided(self.rows_back, field, self.columns_back)
+
+
+def _two_sided(left: Tensor, field: Tensor, right: Tensor) -> Tensor:
+    """Return L·X·R for complex X as planes; the real blocks of L and R hold the complex products."""
+    n, _, h, w = field.shape
+    with torch.autocast(field.device.type, enabled=False):  # bfloat16's 8 bits are too few for counts
+        x = torch.matmul(field.float().transpose(1, 2).reshape(n, h, 2 * w), right)
+        x = x.reshape(n, h, 2, -1).transpose(1, 2).reshape(n, 2 * h, -1)
+        return torch.matmul(left, x).reshape(n, 2, left.shape[0] // 2, -1)
+
+
+def _left_block(matrix: NDArray[np.complex128]) -> Tensor:
+    """Return the real (2a, 2b) block that multiplies stacked (re; im) rows like a complex (a, b) matrix."""
+    block = np.block([[matrix.real, -matrix.imag], [matrix.imag, matrix.real]])
+    return torch.tensor(block, dtype=torch.float32)
+
+
+def _right_block(matrix: NDArray[np.complex128]) -> Tensor:
+    """Return the real block for (re, im) columns multiplied from the right."""
+    block = np.block([[matrix.real, matrix.imag], [-matrix.imag, matrix.real]])
+    return torch.tensor(block, dtype=torch.float32)
+
+
+def _planes(field: Complex) -> Tensor:
+    """Return complex numbers as planes (…, 2, h, w)."""
+    return torch.tensor(np.stack([field.real, field.imag], axis=-3), dtype=torch.float32)
+
+
+def complex_product(a: Tensor, b: Tensor) -> Tensor:
+    """Multiply complex numbers held as planes (…, 2, h, w)."""
+    ar, ai = a.unbind(-3)
+    br, bi = b.unbind(-3)
+    return torch.stack([ar * br - ai * bi, ar * bi + ai * br], dim=-3)
+
+
+class Illumination(nn.Module):
+    """What the probe alone says: modes in the window, their far field, the empty beam's pattern.
+
+    Shapes: M modes, (h, w) the tile's window, (H, W) the detector.
+    """
+
+    window_modes: Tensor  # (M, 2, h, w) P_m
+    backward: Tensor  # (M, 2, h, w) P_m* / (Σ|P|² + ε)
+    empty: Tensor  # (1, 1, H, W) Σ_m |F P_m|²
+    direction: Tensor  # (M, 2, H, W) F P_m / √empty
+    outside: Tensor  # (M, 2, H, W) far field of the light that falls outside the window
+    maps: Tensor  # (1, 2M + 1, h, w) what the convolutions are told of the probe
+
+    def __init__(self, probe: NDArray[np.complex64], tile_shape: tuple[int, int]) -> None:
+        super().__init__()
+        modes = probe.astype(np.complex128)
+        window = centre_crop(modes, tile_shape)
+        inside = np.zeros_like(modes)
+        centre_crop(inside, tile_shape)[...] = window
+        field, light = spectrum(modes), intensity(window)
+        if not 0 < light.max() < np.inf:
+            raise ValueError(
+                f"the probe's greatest intensity within the tile is {light.max()}: is it the right file?"
+            )
+        empty = intensity(field)
+        buffers = {
+            "window_modes": _planes(window),
+            "backward": _planes(window.conj() / (light + PROBE_EPSILON * light.max())),
+            "empty": torch.tensor(empty[None, None], dtype=torch.float32),
+            "direction": _planes(field / np.sqrt(empty + 1e-6 * empty.max())),
+            "outside": _planes(spectrum(modes - inside)),
+            "maps": _probe_maps(window, light),
+        }
+        for name, value in buffers.items():
+            self.register_buffer(name, value)
+
+
+def _probe_maps(window: Complex, light: NDArray[np.floating[Any]]) -> Tensor:
+    """Return real and imaginary parts of the modes and the illumination, each at most 1."""
+    scale = np.sqrt(light.max())
+    stack = np.concatenate([window.real / scale, window.imag / scale, light[None] / light.max()])
+    return torch.tensor(stack[None], dtype=torch.float32)
+
+
+class Block(nn.Module):
+    """Two 3x3 convolutions with a residual path, at one resolution."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, C, h, w) → the same."""
+        return functional.relu(x + self.second(functional.relu(self.first(x))))
+
+
+class UNet(nn.Module):
+    """A small residual U-Net that works at half, quarter and eighth resolution of the tile.
+
+    A strided stem and a pixel shuffle keep full-resolution convolutions, the dearest, out.
+    """
+
+    def __init__(self, inputs: int, outputs: int, width: int) -> None:
+        super().__init__()
+        middle, deep = 2 * width, 3 * width
+        self.stem = nn.Conv2d(inputs, width, 4, stride=2, padding=1)
+        self.encode = Block(width)
+        self.down = nn.Conv2d(width, middle, 3, stride=2, padding=1)
+        self.encode_middle = Block(middle)
+        self.down_deep = nn.Conv2d(middle, deep, 3, stride=2, padding=1)
+        self.encode_deep = Block(deep)
+        self.up_middle = nn.Conv2d(deep, middle, 1)
+        self.decode_middle = Block(middle)
+        self.up = nn.Conv2d(middle, width, 1)
+        self.decode = Block(width)
+        self.head = nn.Conv2d(width, 4 * outputs, 3, padding=1)
+
+    def forward(self, x: Tensor) -> Tensor:
+        """(N, inputs, h, w) → (N, outputs, h, w); h and w multiples of 8."""
+        fine = self.encode(functional.relu(self.stem(x)))
+        middle = self.encode_middle(functional.relu(self.down(fine)))
+        deep = self.encode_deep(functional.relu(self.down_deep(middle)))
+        middle = self.decode_middle(middle + upsample(self.up_middle(deep)))
+        fine = self.decode(fine + upsample(self.up(middle)))
+        return functional.pixel_shuffle(self.head(fine), 2)
+
+
+class ProbeInformedNetwork(nn.Module):
+    """Physics front end, U-Net, and as many further meetings with the measurement as configured.
+
+    Step 1 starts from the empty beam (O = 1): √I of each SADGS view takes the phase of F(P_m), goes back
+    to the sample and is divided by the probe. Each further step does the same from the object that the
+    step before predicted. All modes are used: Σ_m |F(P_m·O)|² is what the detector sees.
+    """
+
+    def __init__(self, config: NetworkConfig, probe: NDArray[np.complex64]) -> None:
+        """Build for one instrument.
+
+        Args:
+            config: shapes and widths.
+            probe: (M, H, W) complex modes, square-root photons a pixel.
+
+        Raises:
+            ValueError: the probe's shape is not the frame's, or it is dark.
+        """
+        super().__init__()
+        if probe.ndim != 3 or probe.shape[1:] != config.frame_shape:
+            raise ValueError(f"the probe has shape {probe.shape}, the frames {config.frame_shape}")
+        self.config = config
+        self.modes = int(probe.shape[0])
+        self.sadgs = Sadgs(config.sadgs)
+        self.far_field = FarField(config.frame_shape, config.tile_shape)
+        self.light = Illumination(probe, config.tile_shape)
+        views = len(config.sadgs.gain_exponents)
+        maps = 2 * self.modes + 1
+        self.first = UNet(2 * self.modes * views + maps, 3, config.width)
+        self.later = nn.ModuleList(
+            UNet(2 * self.modes + 2 + maps, 3, config.width) for _ in range(config.steps - 1)
+        )
+
+    def forward(self, counts: Tensor) -> Prediction:
+        """Predict the tile under the probe.
+
+        Args:
+            counts: (N, 1, H, W) raw photons a pixel, any real dtype, zero frequency at the centre.
+
+        Returns:
+            Planes of (N, 1, h, w).
+        """
+        counts = valid_counts(counts, self.config.invalid_counts, self.light.empty)
+        heads = self.first(self._with_maps(self._from_empty_beam(counts)))
+        prediction = predict(heads, self.config.amplitude_range)
+        for network in self.later:
+            tile = _as_planes(prediction)
+            heads = heads + network(self._with_maps(torch.cat([self._correction(counts, tile), tile], dim=1)))
+            prediction = predict(heads, self.config.amplitude_range)
+        return prediction
+
+    def _with_maps(self, x: Tensor) -> Tensor:
+        return torch.cat([x, self.light.maps.expand(x.shape[0], -1, -1, -1)], dim=1)
+
+    def _from_empty_beam(self, counts: Tensor) -> Tensor:
+        """Return what the object changed of the empty beam, seen from the sample: (N, 2·M·views, h, w)."""
+        views = self._amplitudes(counts) - self._amplitudes(self.light.empty)
+        field = views[:, :, None, None] * self.light.direction
+        return self._to_object(field.flatten(0, 2), views.shape[0])
+
+    def _amplitudes(self, counts: Tensor) -> Tensor:
+        """Return √ of each SADGS view, back in photons: (N, views, H, W)."""
+        return torch.sqrt(self.sadgs(counts) / self.sadgs.gains)
+
+    def _correction(self, counts: Tensor, tile: Tensor) -> Tensor:
+        """Return how the exit wave must change for the measured amplitudes: (N, 2·M, h, w)."""
+        n = counts.shape[0]
+        exit_waves = complex_product(self.light.window_modes, tile[:, None])
+        inside = self.far_field(exit_waves.flatten(0, 1))
+        field = inside.reshape(n, self.modes, 2, *self.config.frame_shape) + self.light.outside
+        expected = torch.square(field).sum(dim=(1, 2)).unsqueeze(1)
+        ratio = torch.sqrt((counts + 1e-3) / (expected + 1e-3)) - 1.0
+        return self._to_object((field * ratio[:, None]).flatten(0, 1), n)
+
+    def _to_object(self, field: Tensor, n: int) -> Tensor:
+        """Carry far fields (N·k·M, 2, H, W) → object updates (N, k·M·2, h, w)."""
+        exit_waves = self.far_field.back(field).reshape(-1, self.modes, 2, *self.config.tile_shape)
+        return complex_product(exit_waves, self.light.backward).reshape(n, -1, *self.config.tile_shape)
+
+
+def _as_planes(prediction: Prediction) -> Tensor:
+    """Return the predicted object tile as (N, 2, h, w)."""
+    return torch.cat([prediction.amplitude * prediction.cos, prediction.amplitude * prediction.sin], dim=1)

@@ -1,0 +1,1 @@
+"""How it runs at the beamline: from the detector's socket to the mosaic that people watch."""

@@ -1,0 +1,380 @@
+"""Threads, queues and wiring: what runs, and what talks to what.
+
+A thread a source: socket → decoder → inbox. One thread reconstructs: inbox → journey → tiles out. The
+web server and the result files have threads of their own. The inbox is the only queue on the way in and
+is bounded in bytes; when it is full the sockets are not read, and the senders wait.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+import time
+from collections import deque
+from collections.abc import Callable, Iterable
+from concurrent.futures import Future
+from dataclasses import dataclass, field
+from functools import partial
+from pathlib import Path
+
+from model.bundle import Bundle, BundleError, find_bundle, load_bundle
+from service.config import Settings
+from service.engine import Engine
+from service.engines.onnxruntime import OnnxRuntimeEngine
+from service.errors import ConfigError, EngineError, PtycholiveError
+from service.inbox import Inbox
+from service.messages import Event, Image, Positions, Rejected, ScanEnd, ScanStart
+from service.metrics import Metrics
+from service.paint import Painted
+from service.publish import TilePublisher
+from service.reconstruct import JourneySettings, Reconstruction
+from service.runs import Runs
+from service.scan_run import ScanRun
+from service.sources import Received, Source, decoder_for
+from service.store import ResultStore
+from service.wire.pixels import DEFAULT_LIMITS
+
+log = logging.getLogger("ptycholive")
+
+_POLL_S = 0.1
+_TICK_S = 0.01
+_SWAP_S = 60.0
+_STOP_S = 5.0
+_LINES_KEPT = 20
+
+
+@dataclass(slots=True, eq=False)
+class Intake:
+    """One source and what has come from it; written by its own thread.
+
+    Attributes:
+        role: "images" or "positions".
+        source: the socket.
+        stream_format: what is spoken there.
+        keep: what of a message's events goes on.
+        messages, refused: how many came, and how many of them could not be used.
+        last_s: when the last one came, monotonic; None before.
+        in_scan: a scan has begun and its end has not been told.
+        lost_peers: how often a sender has gone away so far.
+    """
+
+    role: str
+    source: Source
+    stream_format: str
+    keep: Callable[[Iterable[Event]], tuple[Event, ...]] = tuple
+    messages: int = 0
+    refused: int = 0
+    last_s: float | None = None
+    in_scan: bool = False
+    lost_peers: int = 0
+
+    def note(self, events: Iterable[Event]) -> None:
+        """Follow where scans begin and end."""
+        for event in events:
+            if isinstance(event, ScanStart | ScanEnd):
+                self.in_scan = isinstance(event, ScanStart)
+
+    def state(self, now_s: float) -> str:
+        """One word or two for the operator."""
+        if self.last_s is None:
+            return "nothing came yet"
+        quiet_s = now_s - self.last_s
+        return "receiving" if quiet_s < 2 else f"quiet for {quiet_s:.0f} s"
+
+
+def positions_only(events: Iterable[Event]) -> tuple[Event, ...]:
+    """Keep the positions of a position stream: its start and end are not those of the detector."""
+    kept: list[Event] = []
+    for event in events:
+        if isinstance(event, Positions):
+            kept.append(event)
+        elif isinstance(event, ScanStart) and event.positions_m is not None:
+            kept.append(Positions(event.scan, 0, event.positions_m))
+    return tuple(kept)
+
+
+def load_engine(bundle: str, threads: int) -> Engine:
+    """Load and verify a bundle, and start the engine that runs it.
+
+    Raises:
+        ConfigError: the bundle is refused; the reason in one line.
+        EngineError: its network does not run.
+    """
+    try:
+        return OnnxRuntimeEngine(load_bundle(find_bundle(bundle)), threads)
+    except BundleError as error:
+        raise ConfigError(str(error)) from error
+
+
+@dataclass(slots=True, eq=False)
+class _Swap:
+    """A model on its way in, and what became of it."""
+
+    engine: Engine
+    done: threading.Event = field(default_factory=threading.Event)
+    refusal: str | None = None
+
+
+class App:
+    """The running service.
+
+    Args:
+        settings: of everything.
+
+    Raises:
+        ConfigError, EngineError: it cannot run so; nothing stays open.
+    """
+
+    def __init__(self, settings: Settings) -> None:
+        self.settings = settings
+        self.runs = Runs(settings.keep_scans)
+        self.warnings: deque[str] = deque(maxlen=_LINES_KEPT)
+        self.failure: BaseException | None = None
+        self._stopping = threading.Event()
+        self._all_received = threading.Event()  # no intake will put anything into the inbox any more
+        self._receivers: list[threading.Thread] = []
+        self._reconstructor: threading.Thread | None = None
+        self._swap: _Swap | None = None
+        self._one_swap = threading.Lock()
+        self.engine = load_engine(settings.bundle, settings.threads)
+        self.inbox = Inbox(settings.inbox_mib << 20)
+        self.metrics = Metrics(self.runs.totals, self.queues)
+        self.store = ResultStore(Path(settings.results), self.warn)
+        self._journey = Reconstruction(self.engine, _journey_settings(settings), self, time.time_ns)
+        self.intakes: list[Intake] = []
+        self._publisher: TilePublisher | None = None
+        self._note_engine(self.engine)
+
+    def start(self) -> None:
+        """Open the sockets and start the threads; when this returns, frames are taken.
+
+        Raises:
+            ConfigError: an endpoint cannot be had.
+        """
+        s = self.settings
+        if s.tiles is not None:
+            self._publisher = TilePublisher(s.tiles, allow_remote=s.allow_remote_streams)
+        images = self._source(s.images, s.images_format, s.images_bind, s.images_socket)
+        self.intakes.append(Intake("images", images, s.images_format))
+        if s.positions is not None:
+            positions = self._source(s.positions, "native", s.positions_bind, s.positions_socket)
+            self.intakes.append(Intake("positions", positions, "native", positions_only))
+        self._reconstructor = self._run("reconstruct", self._reconstruct)
+        for number, intake in enumerate(self.intakes):
+            self._receivers.append(self._run(f"intake-{number}", partial(self._receive, intake)))
+
+    def stop(self) -> None:
+        """End the running scan, write its result, close everything.
+
+        What waits in the inbox is reconstructed as far as a few seconds allow; the rest is dropped and
+        counted under "stopped".
+        """
+        self._stopping.set()
+        self.inbox.lift()
+        for thread in self._receivers:
+            thread.join()
+        self._all_received.set()
+        if self._reconstructor is not None:
+            self._reconstructor.join()
+        for intake in self.intakes:
+            intake.source.close()
+        if self._publisher is not None:
+            self._publisher.close()
+        self.store.close()
+
+    @property
+    def tiles_endpoint(self) -> str | None:
+        """Where tiles are published, the port filled in; None where they are not."""
+        return None if self._publisher is None else self._publisher.endpoint
+
+    def queues(self) -> dict[str, int]:
+        """Return how many frames wait, by queue."""
+        run = self._journey.run
+        return {"inbox": self.inbox.frames, "join": 0 if run is None else run.joiner.waiting}
+
+    def activate(self, bundle: str) -> Bundle:
+        """Go on with another model at the next batch border; return it when that is done.
+
+        Raises:
+            ConfigError, EngineError: it is refused, with the reason; the old one goes on.
+        """
+        swap = _Swap(load_engine(bundle, self.settings.threads))
+        with self._one_swap:
+            self._swap = swap
+            self._await(swap)
+        if swap.refusal is not None:
+            raise ConfigError(swap.refusal)
+        return swap.engine.bundle
+
+    def _await(self, swap: _Swap) -> None:
+        patience_s = time.monotonic() + _SWAP_S
+        while not swap.done.wait(_POLL_S):
+            if self._stopping.is_set() or time.monotonic() > patience_s:
+                self._swap = None
+                raise EngineError("the model was not swapped: is the service overloaded, or stopping?")
+
+    def warn(self, line: str) -> None:
+        """Tell the operator, in the log and on the page, once."""
+        if line not in self.warnings:
+            log.warning(line)
+            self.warnings.append(line)
+
+    def wait(self, timeout_s: float | None = None) -> bool:
+        """Wait until the service is stopped or has failed; False when the time ran out first."""
+        return self._stopping.wait(timeout_s)
+
+    # What the journey tells
+
+    def scan_started(self, run: ScanRun) -> None:
+        """Show the new scan."""
+        log.info("scan %s started", run.scan)
+        self.runs.add(run)
+        if self._publisher is not None:
+            self._publisher.event(run.scan, "started", {"ledger": run.ledger.counts().as_dict()})
+
+    def batch_stitched(self, run: ScanRun, painted: Painted) -> None:
+        """Publish and measure."""
+        now_ns, tiles, metrics = time.time_ns(), painted.tiles, self.metrics
+        if self._publisher is not None:
+            self._publisher.tiles(tiles, run.model, run.object_pixel_m, now_ns)
+        metrics.stage_seconds("infer", painted.infer_s)
+        metrics.stage_seconds("stitch", painted.stitch_s)
+        metrics.batch_frames.observe(len(tiles.indices))
+        for latency_ns in (now_ns - tiles.received_ns).tolist():
+            metrics.frame_to_mosaic_seconds.observe(latency_ns * 1e-9)
+        if run.residual is not None:
+            metrics.forward_residual.set(run.residual)
+
+    def scan_finished(self, run: ScanRun) -> None:
+        """Keep its result."""
+        counts = run.ledger.counts()
+        log.info("scan %s finished: %s", run.scan, counts.in_words())
+        self.metrics.agreement.set(run.mosaic.agreement_mean())
+        self.runs.finish(run)
+        if self._publisher is not None:
+            self._publisher.event(run.scan, "finished", {"ledger": counts.as_dict()})
+        self.store.save(run, self.engine.bundle).add_done_callback(self._written)
+
+    def stray(self, line: str) -> None:
+        """Count a frame that belongs to no running scan."""
+        self.metrics.strays.inc()
+        self.warn(line)
+
+    # Threads
+
+    def _run(self, name: str, work: Callable[[], None]) -> threading.Thread:
+        def guarded() -> None:
+            try:
+                work()
+            except BaseException as error:
+                log.exception("the thread %s failed", name)
+                self._fail(error)
+
+        thread = threading.Thread(target=guarded, name=name)
+        thread.start()
+        return thread
+
+    def _fail(self, error: BaseException) -> None:
+        """Stop because of a bug, so that whoever watches over the service starts it anew."""
+        self.failure = error
+        self._stopping.set()
+
+    def _written(self, writing: Future[None]) -> None:
+        error = writing.exception()
+        if error is not None:
+            log.error("the writing of a result failed", exc_info=error)
+            self._fail(error)
+
+    def _source(self, endpoint: str, stream_format: str, bind: bool, socket_type: str) -> Source:
+        return Source(
+            endpoint,
+            decoder_for(stream_format),
+            bind=bind,
+            socket_type="sub" if socket_type == "sub" else "pull",
+            allow_remote=self.settings.allow_remote_streams,
+        )
+
+    def _receive(self, intake: Intake) -> None:
+        while not self._stopping.is_set():
+            received = intake.source.receive(_POLL_S)
+            if received is None:
+                self._look_for_lost_peers(intake)
+                continue
+            intake.messages += 1
+            intake.last_s = time.monotonic()
+            if received.error is not None:
+                self._refuse(intake, received)
+                continue
+            self.metrics.stage_seconds("decode", received.decode_s)
+            intake.note(received.events)
+            events = intake.keep(received.events)
+            while events and not self.inbox.put(events, received.nbytes, _POLL_S):
+                pass  # the budget is lifted when the service stops
+
+    def _look_for_lost_peers(self, intake: Intake) -> None:
+        lost = intake.source.lost_peers()
+        if lost > intake.lost_peers and intake.in_scan:
+            self.warn(
+                f"the sender at {intake.source.endpoint} went away in the middle of a scan: did it end, or "
+                f"send a message above {DEFAULT_LIMITS.max_message_bytes} bytes?"
+            )
+        intake.lost_peers = lost
+
+    def _refuse(self, intake: Intake, received: Received) -> None:
+        intake.refused += 1
+        self.metrics.refused.labels(intake.source.endpoint).inc()
+        if intake.refused.bit_count() == 1:  # the 1st, 2nd, 4th, 8th …: a flood must not fill the log
+            self.warn(f"{intake.refused} refused from {intake.source.endpoint}, the last: {received.error}")
+
+    def _reconstruct(self) -> None:
+        journey = self._journey
+        try:
+            while not self._all_received.is_set():
+                for event in self.inbox.get(_TICK_S):
+                    journey.handle(event, time.monotonic())
+                journey.tick(time.monotonic())
+                if self._swap is not None:
+                    self._swap_engine(journey)
+            self._empty_inbox(journey)
+        finally:
+            journey.close()
+
+    def _empty_inbox(self, journey: Reconstruction) -> None:
+        patience_s = time.monotonic() + _STOP_S
+        while len(self.inbox):
+            for event in self.inbox.get(0):
+                now_s = time.monotonic()
+                journey.handle(event if now_s < patience_s else _given_up(event), now_s)
+
+    def _swap_engine(self, journey: Reconstruction) -> None:
+        swap, self._swap = self._swap, None
+        if swap is None:
+            return
+        try:
+            journey.swap(swap.engine)
+        except PtycholiveError as error:
+            swap.refusal = str(error)
+        else:
+            self.engine = swap.engine
+            self._note_engine(swap.engine)
+        swap.done.set()
+
+    def _note_engine(self, engine: Engine) -> None:
+        self.metrics.engine(engine.backend, engine.device, engine.bundle.description.name)
+
+
+def _given_up(event: Event) -> Event:
+    if not isinstance(event, Image):
+        return event
+    return Rejected(event.scan, event.index, "stopped", "the service was stopped before its turn came")
+
+
+def _journey_settings(settings: Settings) -> JourneySettings:
+    return JourneySettings(
+        batch_frames=settings.batch_frames,
+        batch_deadline_s=settings.batch_deadline_s,
+        join_deadline_s=settings.join_deadline_s,
+        join_waiting=settings.join_waiting,
+        end_grace_s=settings.end_grace_s,
+        max_frames=DEFAULT_LIMITS.max_scan_frames,
+    )

@@ -1,0 +1,147 @@
+"""Settings: flag > environment `PTYCHOLIVE_*` > TOML file > default. The only reader of the environment."""
+
+from __future__ import annotations
+
+import os
+import tomllib
+from collections.abc import Mapping
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Annotated, Any, Literal
+
+import msgspec
+from msgspec import Meta
+
+from service.errors import ConfigError
+
+PREFIX = "PTYCHOLIVE_"
+
+
+class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """Everything that can be set, by the same name in the file, as a flag and in the environment."""
+
+    images: Annotated[str, Meta(description="endpoint of the detector's stream")] = "tcp://127.0.0.1:31001"
+    images_format: Annotated[
+        Literal["native", "dectris-v2"], Meta(description="what the detector speaks")
+    ] = "dectris-v2"
+    images_bind: Annotated[
+        bool, Meta(description="listen at the images' endpoint instead of connecting to it")
+    ] = False
+    images_socket: Annotated[
+        Literal["pull", "sub"], Meta(description='"pull" for a PUSH peer, "sub" for a PUB peer')
+    ] = "pull"
+    positions: Annotated[str | None, Meta(description="endpoint of a native position stream of its own")] = (
+        None
+    )
+    positions_bind: Annotated[
+        bool, Meta(description="listen at the positions' endpoint instead of connecting to it")
+    ] = False
+    positions_socket: Annotated[Literal["pull", "sub"], Meta(description="as for the images")] = "pull"
+    allow_remote_streams: Annotated[
+        bool, Meta(description="let other machines connect where the service listens")
+    ] = False
+    bundle: Annotated[str, Meta(description="folder of a model, or the name of a shipped one")] = (
+        "siemens-star"
+    )
+    threads: Annotated[int, Meta(description="threads of the engine; 0: one a core", ge=0)] = 0
+    batch_frames: Annotated[int, Meta(description="frames that go through the engine together", ge=1)] = 16
+    batch_deadline_s: Annotated[
+        float, Meta(description="how long a frame waits for its batch to fill", gt=0)
+    ] = 0.05
+    join_deadline_s: Annotated[float, Meta(description="how long an image waits for its position", gt=0)] = (
+        10.0
+    )
+    join_waiting: Annotated[int, Meta(description="how many images may wait for their positions", ge=1)] = (
+        4096
+    )
+    end_grace_s: Annotated[
+        float, Meta(description="how long after the end, or the last frame, late frames are taken", gt=0)
+    ] = 2.0
+    inbox_mib: Annotated[
+        int, Meta(description="received data that may wait for the engine before senders have to wait", ge=1)
+    ] = 512
+    tiles: Annotated[str | None, Meta(description="endpoint where tiles are published")] = None
+    results: Annotated[str, Meta(description="folder of the result files")] = "results"
+    keep_scans: Annotated[int, Meta(description="finished scans whose mosaics stay in memory", ge=0)] = 8
+    host: Annotated[str, Meta(description="address of the web server")] = "127.0.0.1"
+    port: Annotated[int, Meta(description="port of the web server; 0 takes a free one", ge=0, le=65535)] = (
+        8080
+    )
+    token: Annotated[str | None, Meta(description="guards the page and the API; needed off loopback")] = None
+
+
+@dataclass(frozen=True, slots=True)
+class Setting:
+    """One setting, for whoever makes flags or tables of them.
+
+    Attributes:
+        name, default, description: as in `Settings`.
+        kind: type of the value; None in front of a default stands for "not set".
+        choices: the only values, if there are but a few.
+    """
+
+    name: str
+    default: Any
+    description: str
+    kind: type
+    choices: tuple[str, ...] = ()
+
+
+def all_settings() -> list[Setting]:
+    """Return every setting, in order."""
+    told = msgspec.json.schema(Settings)["$defs"]["Settings"]["properties"]
+    return [_setting(name, schema) for name, schema in told.items()]
+
+
+def _setting(name: str, schema: dict[str, Any]) -> Setting:
+    kinds = {"string": str, "integer": int, "number": float, "boolean": bool}
+    kind = kinds[schema.get("type") or schema["anyOf"][0]["type"]] if "enum" not in schema else str
+    return Setting(name, schema["default"], schema["description"], kind, tuple(schema.get("enum", ())))
+
+
+def load_settings(
+    flags: Mapping[str, Any], file: Path | None = None, environment: Mapping[str, str] | None = None
+) -> Settings:
+    """Put the settings together.
+
+    Args:
+        flags: those given on the command line; None stands for not given.
+        file: TOML file, or None.
+        environment: the process's own by default.
+
+    Raises:
+        ConfigError: a key is unknown, a value is not of its kind, or the file cannot be read.
+    """
+    environment = os.environ if environment is None else environment
+    merged: dict[str, Any] = {}
+    for where, values in (
+        (str(file), _from_file(file)),
+        ("the environment", _from_environment(environment)),
+        ("the command line", {k: v for k, v in flags.items() if v is not None}),
+    ):
+        merged.update(_checked(values, where))
+    return Settings(**merged)
+
+
+def _checked(values: dict[str, Any], where: str) -> dict[str, Any]:
+    """Return values of the right kinds, named by where they come from if one is not."""
+    try:
+        settings = msgspec.convert(values, Settings, strict=where != "the environment")
+    except msgspec.ValidationError as error:
+        raise ConfigError(f"{where}: {error}; `ptycholive serve --help` lists the settings") from error
+    return {name: getattr(settings, name) for name in values}
+
+
+def _from_file(file: Path | None) -> dict[str, Any]:
+    if file is None:
+        return {}
+    try:
+        return tomllib.loads(file.read_text(encoding="utf-8"))
+    except OSError as error:
+        raise ConfigError(f"cannot read {file}: {error.strerror}") from error
+    except (tomllib.TOMLDecodeError, UnicodeDecodeError) as error:
+        raise ConfigError(f"{file} is not TOML: {error}") from error
+
+
+def _from_environment(environment: Mapping[str, str]) -> dict[str, Any]:
+    return {k.removeprefix(PREFIX).lower(): v for k, v in environment.items() if k.startswith(PREFIX)}

@@ -1,0 +1,61 @@
+"""What an engine is, and how frames become its input."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import Any, Protocol
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import Bundle
+from service.messages import Float32, Frame
+
+Inferred = tuple[Float32, Float32, Float32]
+
+
+class Engine(Protocol):
+    """Runs a bundle's network.
+
+    Attributes:
+        bundle: what it runs.
+        backend: the library, e.g. "onnxruntime".
+        device: what it runs on, e.g. "cpu".
+    """
+
+    bundle: Bundle
+    backend: str
+    device: str
+
+    def infer(self, counts: NDArray[Any]) -> Inferred:
+        """Return amplitude, cos and sin, each (n, h, w), of raw counts (n, 1, H, W) in the bundle's dtype."""
+        ...
+
+
+def engine_input(
+    frames: Sequence[Frame], mask: NDArray[np.bool_] | None, dtype: np.dtype[Any]
+) -> NDArray[Any]:
+    """Return the frames as (n, 1, H, W) raw counts, masked pixels at the dtype's greatest value.
+
+    Detectors mark gap and dead pixels in the same way, so the network knows one sign for both. A count
+    that the dtype cannot hold is cut just below it.
+    """
+    counts = np.empty((len(frames), 1, *frames[0].counts.shape), dtype)
+    for row, frame in zip(counts, frames, strict=True):
+        row[0] = frame.counts if frame.counts.dtype == dtype else _as_counts(frame.counts, dtype)
+    if mask is not None:
+        counts[:, :, mask] = np.iinfo(dtype).max
+    return counts
+
+
+def _as_counts(counts: NDArray[Any], dtype: np.dtype[Any]) -> NDArray[Any]:
+    """Return counts of another type, with that type's sign of a bad pixel changed for the dtype's own."""
+    greatest = np.iinfo(dtype).max
+    if counts.dtype.kind == "f":
+        bad = ~np.isfinite(counts)
+        whole = np.rint(np.where(bad, 0.0, counts.astype(np.float64)))
+    else:
+        bad = counts == np.iinfo(counts.dtype).max
+        whole = counts.astype(np.uint32)
+    held: NDArray[Any] = np.where(bad, greatest, np.clip(whole, 0, greatest - 1).astype(dtype))
+    return held

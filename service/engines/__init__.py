@@ -1,0 +1,1 @@
+"""Engines, a library a file."""

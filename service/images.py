@@ -1,0 +1,133 @@
+"""The mosaic as a file: npy and TIFF with the numbers, PNG with the colours of the page."""
+
+from __future__ import annotations
+
+import io
+import math
+from enum import StrEnum
+from typing import Any
+
+import numpy as np
+import tifffile
+from numpy.typing import NDArray
+from PIL import Image
+
+from service.colours import COLOUR_MAPS
+from service.messages import Float32, Float64
+from service.mosaic import Bounds, Mosaic
+
+_SAMPLED_PIXELS = 1_000_000
+_PERCENTILES = (1, 99)
+_NEARLY_FULL_TURN_RAD = 1.6 * math.pi
+_LOW_AGREEMENT = 0.8  # above, all is well and shall look so
+
+
+class Channel(StrEnum):
+    """What the mosaic holds for each pixel."""
+
+    AMPLITUDE = "amplitude"
+    PHASE = "phase"
+    AGREEMENT = "agreement"
+    COVERAGE = "coverage"
+
+
+class FileFormat(StrEnum):
+    """How a channel can be downloaded."""
+
+    NPY = "npy"
+    PNG = "png"
+    TIFF = "tiff"
+
+
+MEDIA_TYPES = {
+    FileFormat.NPY: "application/octet-stream",
+    FileFormat.PNG: "image/png",
+    FileFormat.TIFF: "image/tiff",
+}
+
+
+def encode(mosaic: Mosaic, channel: Channel, file_format: FileFormat) -> bytes:
+    """Return one channel of the mosaic as the bytes of a file.
+
+    npy and TIFF hold float32 (phase in radians), rows downward; the PNG holds 8-bit colours, transparent
+    where the beam was not.
+    """
+    bounds = mosaic.bounds()
+    plane = mosaic.image(channel.value, bounds)
+    if file_format is FileFormat.NPY:
+        return _npy(plane)
+    if file_format is FileFormat.TIFF:
+        return _tiff(plane, channel, bounds, mosaic.object_pixel_m)
+    return _png(plane, mosaic.image(Channel.COVERAGE.value, bounds) > 0, channel)
+
+
+def _npy(plane: Float32) -> bytes:
+    file = io.BytesIO()
+    np.save(file, plane, allow_pickle=False)
+    return file.getvalue()
+
+
+def _tiff(plane: Float32, channel: Channel, bounds: Bounds, object_pixel_m: float) -> bytes:
+    file = io.BytesIO()
+    pixels_per_cm = 1e-2 / object_pixel_m
+    notes: dict[str, Any] = {
+        "channel": channel.value,
+        "unit": "rad" if channel is Channel.PHASE else "1",
+        "object_pixel_m": object_pixel_m,
+        "origin_m": [edge * object_pixel_m for edge in bounds[:2]],
+    }
+    tifffile.imwrite(
+        file,
+        plane,
+        photometric="minisblack",
+        resolution=(pixels_per_cm, pixels_per_cm),
+        resolutionunit="CENTIMETER",
+        metadata=notes,
+    )
+    return file.getvalue()
+
+
+def _png(plane: Float32, covered: NDArray[np.bool_], channel: Channel) -> bytes:
+    """Paint with 255 colours of the channel's map; palette entry 0 is "no data"."""
+    share = np.zeros(plane.shape)
+    if covered.any():
+        share[covered] = _share(plane[covered], channel)
+    entries = np.where(covered, 1 + np.round(254 * share), 0).astype(np.uint8)
+    table = COLOUR_MAPS[channel.value][np.round(np.linspace(0, 255, 255)).astype(int)]
+    picture = Image.fromarray(entries)
+    picture.putpalette(bytes(3) + table.tobytes())
+    file = io.BytesIO()
+    picture.save(file, format="PNG", transparency=0)
+    return file.getvalue()
+
+
+def _window(values: Float32 | Float64) -> tuple[float, float]:
+    sample = values[:: max(1, len(values) // _SAMPLED_PIXELS)]
+    low, high = np.percentile(sample, _PERCENTILES)
+    return float(low), float(max(high, low + 1e-6))
+
+
+def _share(values: Float32, channel: Channel) -> Float64:
+    """Return the place of each value in the channel's colours, 0..1."""
+    if channel is Channel.PHASE:
+        return _phase_share(values)
+    low, high = _window(values)
+    if channel is Channel.AGREEMENT:
+        low, high = min(low, _LOW_AGREEMENT), 1.0
+    if channel is Channel.COVERAGE:
+        low = 0.0
+    return np.asarray(np.clip((values - low) / (high - low), 0, 1))
+
+
+def _phase_share(phase_rad: Float32) -> Float64:
+    """Return the place of each phase on the colour circle, 0..1, seen from the mean phase.
+
+    A window of less than half a turn takes the half of the circle that climbs from dark to bright.
+    """
+    phasor = np.exp(1j * phase_rad.astype(np.float64))
+    relative = np.angle(phasor * np.exp(-1j * np.angle(phasor.mean())))
+    low, high = _window(relative)
+    if high - low > _NEARLY_FULL_TURN_RAD:
+        low, high = -math.pi, math.pi
+    turn = min(2 * (high - low), 2 * math.pi)
+    return np.asarray(np.clip(relative - low, 0, high - low) / turn)

@@ -1,0 +1,115 @@
+"""What Prometheus sees. Frame counts are read from the ledgers themselves, so that they cannot disagree."""
+
+from __future__ import annotations
+
+from collections import Counter as Tally
+from collections.abc import Callable, Iterator, Mapping
+from typing import Any
+
+from prometheus_client import (
+    CONTENT_TYPE_LATEST,
+    CollectorRegistry,
+    Counter,
+    Gauge,
+    Histogram,
+    generate_latest,
+)
+from prometheus_client.core import CounterMetricFamily, GaugeMetricFamily, Metric
+from prometheus_client.registry import Collector
+
+from service.ledger import LedgerCounts
+
+SECONDS = (1e-4, 2e-4, 5e-4, 1e-3, 2e-3, 5e-3, 1e-2, 2e-2, 5e-2, 0.1, 0.2, 0.5, 1.0, 2.0, 5.0, 10.0)
+BATCHES = tuple(2**n for n in range(11))
+STAGES = ("expected", "received", "decoded", "joined", "inferred", "stitched", "duplicates")
+
+
+class LedgerTotals:
+    """Ledgers added up over the life of the service."""
+
+    def __init__(self) -> None:
+        self.stages: Tally[str] = Tally(dict.fromkeys(STAGES, 0))
+        self.dropped: Tally[str] = Tally()
+
+    def add(self, counts: LedgerCounts) -> None:
+        """Add one scan."""
+        for stage in STAGES:
+            self.stages[stage] += getattr(counts, stage) or 0
+        self.dropped.update(counts.dropped)
+
+
+class _LiveCollector(Collector):
+    """Asks for totals and queues when Prometheus asks for them."""
+
+    def __init__(self, totals: Callable[[], LedgerTotals], queues: Callable[[], Mapping[str, int]]) -> None:
+        self._totals = totals
+        self._queues = queues
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the frame counters and the queue gauges."""
+        totals = self._totals()
+        frames = CounterMetricFamily("ptycholive_frames", "Frames that passed a stage", labels=["stage"])
+        for stage, number in totals.stages.items():
+            frames.add_metric([stage], number)
+        dropped = CounterMetricFamily(
+            "ptycholive_frames_dropped", "Frames lost, by reason", labels=["reason"]
+        )
+        for reason, number in totals.dropped.items():
+            dropped.add_metric([reason], number)
+        queues = GaugeMetricFamily("ptycholive_queue_frames", "Frames that wait", labels=["queue"])
+        for queue, number in self._queues().items():
+            queues.add_metric([queue], number)
+        yield from (frames, dropped, queues)
+
+
+class Metrics:
+    """The service's metrics; any thread may write."""
+
+    def __init__(self, totals: Callable[[], LedgerTotals], queues: Callable[[], Mapping[str, int]]) -> None:
+        """Register everything in a registry of its own.
+
+        Args:
+            totals: ledgers added up now.
+            queues: frames waiting now, by queue.
+        """
+        self._registry = CollectorRegistry()
+        self._registry.register(_LiveCollector(totals, queues))
+        new: dict[str, Any] = {"registry": self._registry}
+        self._stage_seconds = Histogram(
+            "ptycholive_stage_seconds",
+            "Seconds a message or batch spends in a stage",
+            ["stage"],
+            buckets=SECONDS,
+            **new,
+        )
+        self.frame_to_mosaic_seconds = Histogram(
+            "ptycholive_frame_to_mosaic_seconds",
+            "Seconds from the socket to the mosaic",
+            buckets=SECONDS,
+            **new,
+        )
+        self.batch_frames = Histogram("ptycholive_batch_frames", "Frames in a batch", buckets=BATCHES, **new)
+        self.forward_residual = Gauge(
+            "ptycholive_forward_residual", "√(Σ(√I − √Î)²/ΣI) of the last sampled frame", **new
+        )
+        self.agreement = Gauge("ptycholive_agreement", "Mean agreement of overlapping tiles, 0 to 1", **new)
+        self.refused = Counter(
+            "ptycholive_messages_refused", "Messages that could not be used", ["source"], **new
+        )
+        self.strays = Counter("ptycholive_stray_frames", "Frames of scans that were not running", **new)
+        self._engine = Gauge(
+            "ptycholive_engine_info", "What runs the network", ["backend", "device", "model"], **new
+        )
+
+    def stage_seconds(self, stage: str, seconds: float) -> None:
+        """Note how long a stage took."""
+        self._stage_seconds.labels(stage).observe(seconds)
+
+    def engine(self, backend: str, device: str, model: str) -> None:
+        """Note the engine in use; the one before is forgotten."""
+        self._engine.clear()
+        self._engine.labels(backend, device, model).set(1)
+
+    def exposition(self) -> tuple[bytes, str]:
+        """Return the text that Prometheus scrapes, and its content type."""
+        return generate_latest(self._registry), CONTENT_TYPE_LATEST

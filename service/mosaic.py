@@ -1,0 +1,379 @@
+"""Tiles → blocks of the mosaic: a commutative sum that grows where the beam goes.
+
+Every tile adds w, w·A, w·cos φ and w·sin φ, where w is the light that fell on it. Angles are never
+averaged: +3.1 and −3.1 rad meet at ±π. A sum does not know the order in which its terms came.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Iterator
+from dataclasses import dataclass
+from itertools import product
+from math import ceil, floor
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.messages import Float32, Float64, Tiles
+
+Complex64 = NDArray[np.complex64]
+Key = tuple[int, int]
+Bounds = tuple[int, int, int, int]
+
+_PIXEL_LIMIT = 2.0**31  # beyond, the object pixel and the positions cannot belong together
+_TILES_AT_ONCE = 8  # their planes stay in the processor's cache
+_FAINTEST = float(np.finfo(np.float32).tiny)
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Stitched:
+    """Where the tiles of one batch went, by frame number, each (n,) int64.
+
+    Attributes:
+        stitched: now in the mosaic.
+        outside: refused; the position is no number, or absurdly far from the rest of the scan.
+        not_finite: refused; the tile holds NaN or infinity.
+    """
+
+    stitched: NDArray[np.int64]
+    outside: NDArray[np.int64]
+    not_finite: NDArray[np.int64]
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Planes:
+    """What a part of the mosaic shows, each (H, W) float32, 0 where no light fell.
+
+    Attributes:
+        amplitude: of the object.
+        phase: radians in [−π, π].
+        agreement: |Σ w e^{iφ}| / Σ w in [0, 1]; 1 where all tiles say the same phase.
+        coverage: Σ w, where one tile's brightest pixel gives 1.
+    """
+
+    amplitude: Float32
+    phase: Float32
+    agreement: Float32
+    coverage: Float32
+
+
+class _Block:
+    """A square of the mosaic: sums of w, w·A, w·cos φ, w·sin φ as (4, B, B) float32."""
+
+    def __init__(self, block_px: int) -> None:
+        self.sums = np.zeros((4, block_px, block_px), np.float32)
+        self.version = 0
+        self._measured_at = -1
+        self._resultant_and_weight = (0.0, 0.0)
+
+    def resultant_and_weight(self) -> tuple[float, float]:
+        """Return Σ |Σ w e^{iφ}| and Σ w over the block's pixels."""
+        if self._measured_at != self.version:
+            weight, _, cos, sin = self.sums
+            self._resultant_and_weight = float(np.hypot(cos, sin).sum()), float(weight.sum())
+            self._measured_at = self.version
+        return self._resultant_and_weight
+
+
+class Mosaic:
+    """The stitched object of one scan.
+
+    Pixel (0, 0) is centred on the position 0, 0 m; rows and columns grow with y and x and may be negative.
+    One thread adds, any thread may read; the lock is held while a batch is added or a block is copied.
+
+    Args:
+        object_pixel_m: pixel of the object, metres.
+        weight: (h, w) float32 ≥ 0, how much light falls on each pixel of a tile; any scale.
+        block_px: side of a block.
+        max_extent_px: how far a tile may lie from the first one.
+        max_blocks: how many blocks the bounding box may hold; it bounds the memory of blocks and images.
+
+    Raises:
+        ValueError: the weight is negative, not finite or zero everywhere, or the pixel is not positive.
+    """
+
+    def __init__(
+        self,
+        object_pixel_m: float,
+        weight: Float32,
+        block_px: int = 128,
+        max_extent_px: int = 200_000,
+        max_blocks: int = 8192,
+    ) -> None:
+        if not (np.isfinite(weight).all() and weight.min() >= 0 and weight.max() > 0):
+            raise ValueError("the weight of a tile must be finite, not negative, and positive somewhere")
+        if not object_pixel_m > 0:
+            raise ValueError(f"the object pixel must be positive, not {object_pixel_m} m")
+        self.object_pixel_m = object_pixel_m
+        self._weight = (weight / weight.max()).astype(np.float32)
+        self._block_px = block_px
+        self._max_extent_px = max_extent_px
+        self._max_blocks = max_blocks
+        self._blocks: dict[Key, _Block] = {}
+        self._bounds: Bounds | None = None
+        self._first_corner: NDArray[np.int64] | None = None
+        self._version = 0
+        self._lock = threading.Lock()
+
+    @property
+    def version(self) -> int:
+        """Grows with each batch that is added."""
+        with self._lock:
+            return self._version
+
+    @property
+    def block_px(self) -> int:
+        """Side of a block, pixels."""
+        return self._block_px
+
+    @property
+    def origin_m(self) -> tuple[float, float]:
+        """Position y, x of the centre of the first pixel of `image`, metres."""
+        y0, x0, _, _ = self.bounds()
+        return y0 * self.object_pixel_m, x0 * self.object_pixel_m
+
+    def add(self, tiles: Tiles) -> Stitched:
+        """Stitch the tiles, each with its pixel [h // 2, w // 2] on its position, to a fraction of a pixel.
+
+        Raises:
+            ValueError: the tiles are not of the shape of the weight.
+        """
+        if tiles.amplitude.shape[1:] != self._weight.shape:
+            raise ValueError(f"tiles are {tiles.amplitude.shape[1:]}, their weight is {self._weight.shape}")
+        finite = _finite(tiles)
+        corners, fractions, placeable = self._place(tiles.positions_m)
+        usable = np.flatnonzero(finite & placeable)
+        painted = np.zeros(len(finite), bool)
+        for start in range(0, len(usable), _TILES_AT_ONCE):
+            some = usable[start : start + _TILES_AT_ONCE]
+            footprints = _shift(self._weighted(tiles, some), fractions[some])
+            painted[some] = self._paint_all(corners[some], fractions[some], footprints)
+        return Stitched(tiles.indices[painted], tiles.indices[finite & ~painted], tiles.indices[~finite])
+
+    def merge(self, other: Mosaic) -> None:
+        """Add another mosaic of the same pixel and block size, such as the other half of a scan.
+
+        Raises:
+            ValueError: pixel or block size differ, or together they exceed `max_blocks`.
+        """
+        if (self.object_pixel_m, self._block_px) != (other.object_pixel_m, other.block_px):
+            raise ValueError("only mosaics of the same object pixel and block size can be merged")
+        with other._lock:
+            bounds, first_corner = other._bounds, other._first_corner
+            sums = {key: block.sums.copy() for key, block in other._blocks.items()}
+        if bounds is None:
+            return
+        with self._lock:
+            self._merge(bounds, first_corner, sums)
+
+    def changed_since(self, version: int) -> list[Key]:
+        """Return the keys (by, bx) of the blocks that changed after `version`."""
+        with self._lock:
+            return [key for key, block in self._blocks.items() if block.version > version]
+
+    def block(self, by: int, bx: int) -> Planes:
+        """Return the block whose first pixel is (by, bx) · block_px; KeyError where no tile has been."""
+        with self._lock:
+            sums = self._blocks[by, bx].sums.copy()
+        return Planes(_amplitude(sums), _phase(sums), _agreement(sums), _coverage(sums))
+
+    def bounds(self) -> Bounds:
+        """Return rows y0 ≤ y < y1 and columns x0 ≤ x < x1 painted so far, as (y0, x0, y1, x1)."""
+        with self._lock:
+            return self._bounds or (0, 0, 0, 0)
+
+    def image(self, channel: str, bounds: Bounds | None = None) -> Float32:
+        """Return amplitude, phase, agreement or coverage as (H, W) float32, 0 where no light fell.
+
+        Args:
+            channel: a name of `CHANNELS`.
+            bounds: the part to show; all that is painted by default. Passing one value of `bounds()` gives
+                several channels of one shape while the mosaic grows.
+        """
+        show = CHANNELS[channel]
+        y0, x0, y1, x1 = bounds or self.bounds()
+        picture = np.zeros((y1 - y0, x1 - x0), np.float32)
+        for part, sums in self._parts((y0, x0, y1, x1)):
+            picture[part] = show(sums)
+        return picture
+
+    def object(self, bounds: Bounds | None = None) -> Complex64:
+        """Return the complex transmission amplitude · e^{iφ} as (H, W) complex64; see `image`."""
+        bounds = bounds or self.bounds()
+        amplitude, phase = self.image("amplitude", bounds), self.image("phase", bounds)
+        transmission: Complex64 = amplitude * np.exp(np.complex64(1j) * phase)
+        return transmission
+
+    def agreement_mean(self) -> float:
+        """Return the agreement averaged with the coverage as weight, 0 while nothing is painted."""
+        resultant = weight = 0.0
+        for key in self._keys():
+            with self._lock:
+                block_resultant, block_weight = self._blocks[key].resultant_and_weight()
+            resultant += block_resultant
+            weight += block_weight
+        return min(resultant / weight, 1.0) if weight else 0.0
+
+    def _place(self, positions_m: Float64) -> tuple[NDArray[np.int64], Float32, NDArray[np.bool_]]:
+        """Return corner pixels (n, 2), fractions (n, 2) in [0, 1) and whether each can be placed at all."""
+        with np.errstate(over="ignore"):
+            centres = positions_m / self.object_pixel_m
+        placeable: NDArray[np.bool_] = np.all(np.abs(centres) < _PIXEL_LIMIT, axis=1)
+        centres = np.where(placeable[:, None], centres, 0.0)
+        whole = np.floor(centres)
+        corners = whole.astype(np.int64) - np.array(self._weight.shape) // 2
+        return corners, (centres - whole).astype(np.float32), placeable
+
+    def _weighted(self, tiles: Tiles, some: NDArray[np.intp]) -> Float32:
+        """Return w, w·A, w·cos, w·sin of some tiles, last row and column empty: (n, 4, h + 1, w + 1)."""
+        h, w = self._weight.shape
+        planes = np.zeros((len(some), 4, h + 1, w + 1), np.float32)
+        planes[:, 0, :h, :w] = self._weight
+        for plane, values in enumerate((tiles.amplitude, tiles.cos, tiles.sin), start=1):
+            np.multiply(values[some], self._weight, out=planes[:, plane, :h, :w])
+        return planes
+
+    def _paint_all(
+        self, corners: NDArray[np.int64], fractions: Float32, footprints: Float32
+    ) -> NDArray[np.bool_]:
+        painted = np.zeros(len(corners), bool)
+        with self._lock:
+            self._version += 1
+            # without a fraction the last row or column of the footprint is empty
+            sizes = (np.array(self._weight.shape) + (fractions > 0)).tolist()
+            for i, (corner, (height, width)) in enumerate(zip(corners, sizes, strict=True)):
+                painted[i] = self._paint(corner, footprints[i, :, :height, :width])
+        return painted
+
+    def _paint(self, corner: NDArray[np.int64], footprint: Float32) -> bool:
+        y, x = corner.tolist()
+        _, height, width = footprint.shape
+        bounds = self._grown((y, x, y + height, x + width))
+        if self._too_far(corner) or self._too_large(bounds):
+            return False
+        self._first_corner = corner if self._first_corner is None else self._first_corner
+        self._bounds = bounds
+        for by, bx in self._keys_within((y, x, y + height, x + width)):
+            in_block, in_tile = self._overlap((by, bx), (y, x, y + height, x + width))
+            block = self._touch((by, bx))
+            block.sums[:, *in_block] += footprint[:, *in_tile]
+        return True
+
+    def _merge(
+        self, bounds: Bounds, first_corner: NDArray[np.int64] | None, sums: dict[Key, Float32]
+    ) -> None:
+        bounds = self._grown(bounds)
+        if self._too_large(bounds):
+            raise ValueError(f"the merged mosaic would exceed {self._max_blocks} blocks")
+        self._version += 1
+        self._bounds = bounds
+        self._first_corner = first_corner if self._first_corner is None else self._first_corner
+        for key, addend in sums.items():
+            self._touch(key).sums += addend
+
+    def _touch(self, key: Key) -> _Block:
+        block = self._blocks.get(key)
+        if block is None:
+            block = self._blocks[key] = _Block(self._block_px)
+        block.version = self._version
+        return block
+
+    def _grown(self, box: Bounds) -> Bounds:
+        if self._bounds is None:
+            return box
+        (a, b, c, d), (y0, x0, y1, x1) = self._bounds, box
+        return min(a, y0), min(b, x0), max(c, y1), max(d, x1)
+
+    def _too_far(self, corner: NDArray[np.int64]) -> bool:
+        first = self._first_corner
+        return first is not None and bool(np.abs(corner - first).max() > self._max_extent_px)
+
+    def _too_large(self, bounds: Bounds) -> bool:
+        y0, x0, y1, x1 = (edge / self._block_px for edge in bounds)
+        return (ceil(y1) - floor(y0)) * (ceil(x1) - floor(x0)) > self._max_blocks
+
+    def _keys_within(self, box: Bounds) -> Iterator[Key]:
+        y0, x0, y1, x1 = box
+        size = self._block_px
+        return product(range(y0 // size, -(-y1 // size)), range(x0 // size, -(-x1 // size)))
+
+    def _overlap(self, key: Key, box: Bounds) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
+        """Return where a block and a box meet: the part of the block, and the part of the box."""
+        spans = [
+            (max(start, index * self._block_px), min(stop, (index + 1) * self._block_px))
+            for index, start, stop in zip(key, box[:2], box[2:], strict=True)
+        ]
+        (y0, y1), (x0, x1) = spans
+        top, left = key[0] * self._block_px, key[1] * self._block_px
+        in_block = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
+        return in_block, (slice(y0 - box[0], y1 - box[0]), slice(x0 - box[1], x1 - box[1]))
+
+    def _keys(self) -> list[Key]:
+        with self._lock:
+            return list(self._blocks)
+
+    def _parts(self, box: Bounds) -> Iterator[tuple[tuple[slice, slice], Float32]]:
+        """Yield each block's part of the box and a copy of the sums in it."""
+        for key in self._keys_within(box):
+            in_block, in_box = self._overlap(key, box)
+            with self._lock:
+                block = self._blocks.get(key)
+                sums = block.sums[:, *in_block].copy() if block else None
+            if sums is not None:
+                yield in_box, sums
+
+
+def _finite(tiles: Tiles) -> NDArray[np.bool_]:
+    planes = (tiles.amplitude, tiles.cos, tiles.sin)
+    with np.errstate(invalid="ignore", over="ignore"):
+        # a sum is not finite where one of its terms is not, and several times cheaper than asking each
+        sums = [plane.sum(axis=(1, 2)) for plane in planes]
+    finite: NDArray[np.bool_] = np.isfinite(np.stack(sums)).all(axis=0)
+    return finite
+
+
+def _shift(planes: Float32, fractions: Float32) -> Float32:
+    """Spread each tile bilinearly over the pixels it straddles, down and right, in place.
+
+    Sums over the pixels are conserved. As the last row and column of (n, 4, h + 1, w + 1) are empty, a
+    pixel's right neighbour is the next one in memory and the one below is a row on, from plane to plane too:
+    a whole tile moves at once.
+    """
+    n, _, _, columns = planes.shape
+    flat = planes.reshape(n, -1)
+    for fraction, step in zip(fractions.T, (columns, 1), strict=True):
+        moved = flat * fraction[:, None]
+        flat -= moved
+        flat[:, step:] += moved[:, :-step]
+    return planes
+
+
+def _coverage(sums: Float32) -> Float32:
+    coverage: Float32 = sums[0]
+    return coverage
+
+
+def _amplitude(sums: Float32) -> Float32:
+    return _over_weight(sums[1], sums[0])
+
+
+def _agreement(sums: Float32) -> Float32:
+    resultant: Float32 = np.hypot(sums[2], sums[3])
+    agreement: Float32 = np.minimum(_over_weight(resultant, sums[0]), 1)  # rounding may exceed 1
+    return agreement
+
+
+def _phase(sums: Float32) -> Float32:
+    # sums start at +0.0, so that atan2(0, 0) is 0 and never ±π
+    phase: Float32 = np.arctan2(sums[3], sums[2])
+    return phase
+
+
+def _over_weight(values: Float32, weight: Float32) -> Float32:
+    ratio = np.zeros_like(values)
+    np.divide(values, weight, out=ratio, where=weight > _FAINTEST)
+    return ratio
+
+
+CHANNELS = {"amplitude": _amplitude, "phase": _phase, "agreement": _agreement, "coverage": _coverage}

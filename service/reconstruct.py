@@ -1,0 +1,277 @@
+"""The journey of a frame: join → batch → infer → stitch, each end of it written in the ledger.
+
+Pure: it is handed its engine, its clock and those who listen, and it opens nothing.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from typing import Protocol
+
+from model.bundle import BundleDescription
+from service.batch import Batcher
+from service.engine import Engine
+from service.errors import EngineError, MessageError
+from service.join import Joiner
+from service.ledger import Ledger
+from service.messages import Batch, Event, Frame, Image, Positions, Rejected, ScanEnd, ScanStart
+from service.paint import Painted, Painter
+from service.scan_run import ScanRun, pixel_warning, scan_pixel_m
+
+_EARLY_POSITIONS = 1 << 20  # that may come before their scan
+
+
+@dataclass(frozen=True, slots=True)
+class JourneySettings:
+    """The part of the settings that the journey obeys; see `Settings`."""
+
+    batch_frames: int = 16
+    batch_deadline_s: float = 0.05
+    join_deadline_s: float = 10.0
+    join_waiting: int = 4096
+    end_grace_s: float = 2.0
+    max_frames: int = 1 << 24
+
+
+class Listener(Protocol):
+    """Who is told what happens."""
+
+    def scan_started(self, run: ScanRun) -> None:
+        """Take note that a scan began."""
+
+    def batch_stitched(self, run: ScanRun, painted: Painted) -> None:
+        """Take note that tiles are in the mosaic."""
+
+    def scan_finished(self, run: ScanRun) -> None:
+        """Take note that a scan is over and its ledger closed."""
+
+    def stray(self, line: str) -> None:
+        """Take note of a frame that belongs to no running scan."""
+
+
+class Reconstruction:
+    """Takes events, paints mosaics. One thread calls it; readers look at `run` and its mosaic.
+
+    Args:
+        engine: runs the network.
+        settings: sizes and deadlines.
+        listener: is told what happens.
+        clock_ns: wall clock, for latencies.
+
+    Raises:
+        EngineError: the engine's model cannot be used.
+    """
+
+    def __init__(
+        self, engine: Engine, settings: JourneySettings, listener: Listener, clock_ns: Callable[[], int]
+    ) -> None:
+        self.run: ScanRun | None = None
+        self._settings = settings
+        self._listener = listener
+        self._clock_ns = clock_ns
+        self._painter = Painter(engine, clock_ns)
+        self._early: dict[str, list[Positions]] = {}
+        self._early_positions = 0
+        self._unannounced: ScanStart | None = None  # a scan without a start message, while another runs
+
+    def handle(self, event: Event, now_s: float) -> None:
+        """Take one event."""
+        match event:
+            case ScanStart():
+                self._start(event, now_s)
+            case Image():
+                self._image(event, now_s)
+            case Positions():
+                self._positions(event, now_s)
+            case Rejected():
+                self._rejected(event, now_s)
+            case ScanEnd():
+                self._end(event, now_s)
+
+    def tick(self, now_s: float) -> None:
+        """Let deadlines pass: late positions, waiting batches, the end of the scan."""
+        run = self.run
+        if run is None:
+            return
+        self._give_up(run, run.joiner.expire(now_s))
+        self._infer(run, run.batcher.due(now_s))
+        quiet = now_s - run.last_arrival_s >= self._settings.end_grace_s
+        gone = run.end_told and quiet and not run.joiner.waiting
+        if gone or ((run.end_told or quiet) and run.complete()):
+            self._finish(run)
+
+    def swap(self, engine: Engine) -> None:
+        """Go on with another model. What waits in the batch is inferred with the old one first.
+
+        Raises:
+            EngineError: the new model cannot be used, or does not fit the scan that is running.
+        """
+        painter = Painter(engine, self._clock_ns)
+        if self.run is not None:
+            self._prepare_swap(self.run, painter.model)
+        self._painter = painter
+
+    def _prepare_swap(self, run: ScanRun, model: BundleDescription) -> None:
+        fits = model.frame_shape == run.start.frame_shape
+        if not fits or model.tile_shape != self._painter.model.tile_shape:
+            raise EngineError(f"{model.name} does not fit the running scan {run.scan}")
+        self._infer(run, run.batcher.flush())
+        if model.name != run.model:
+            run.warn("model", f"the model was changed in the middle of the scan, from {run.model}")
+        if (warning := pixel_warning(run.object_pixel_m, model)) is not None:
+            run.warn("model_pixel", warning)
+        run.model = model.name
+
+    def close(self) -> None:
+        """End the scan that is running, if any: all that can be placed is placed."""
+        if self.run is not None:
+            self._finish(self.run)
+
+    def _start(self, start: ScanStart, now_s: float) -> None:
+        if self._told_again(start):
+            return
+        if start.assumed and self._busy(now_s):  # strays of an aborted series must not end a scan
+            self._unannounced = start
+            return
+        if self.run is not None:
+            if not self.run.end_told:
+                self.run.warn("end", f"no end was told: {start.scan} began before")
+            self._finish(self.run)
+        self._unannounced = None
+        self.run = run = self._new_run(start, now_s)
+        self._listener.scan_started(run)
+        planned = [] if start.positions_m is None else [Positions(start.scan, 0, start.positions_m)]
+        for positions in planned + self._take_early(start.scan) + self._take_early(""):
+            self._positions(positions, now_s)
+
+    def _told_again(self, start: ScanStart) -> bool:
+        """Whether this is a second copy of the running scan's start, and not the scan begun anew."""
+        run = self.run
+        if run is None or run.scan != start.scan:
+            return False
+        if not start.assumed and (run.end_told or run.ledger.counts().received):
+            return False
+        run.warn("start", "the start of the scan was told twice; the second one was ignored")
+        return True
+
+    def _new_run(self, start: ScanStart, now_s: float) -> ScanRun:
+        s, model = self._settings, self._painter.model
+        pixel_m, warning = scan_pixel_m(start, model)
+        run = ScanRun(
+            start=start, object_pixel_m=pixel_m, model=model.name, ledger=Ledger(start.frames),
+            joiner=Joiner(s.join_deadline_s, s.join_waiting, s.max_frames),
+            batcher=Batcher(start.scan, s.batch_frames, s.batch_deadline_s),
+            mosaic=self._painter.new_mosaic(pixel_m), started_ns=self._clock_ns(), last_arrival_s=now_s,
+        )  # fmt: skip
+        if warning:
+            run.warn("geometry", warning)
+        if start.assumed:
+            run.warn("start", f"the start of the scan was not received: {start.assumed}")
+        return run
+
+    def _busy(self, now_s: float) -> bool:
+        run = self.run
+        return (
+            run is not None and not run.end_told and now_s - run.last_arrival_s < self._settings.end_grace_s
+        )
+
+    def _running(self, scan: str, now_s: float) -> ScanRun | None:
+        if self.run is not None and self.run.scan == scan:
+            return self.run
+        unannounced = self._unannounced
+        if unannounced is not None and unannounced.scan == scan and not self._busy(now_s):
+            self._unannounced = None
+            self._start(unannounced, now_s)
+            return self.run
+        self._listener.stray(f"a frame of scan {scan} came, which is not running")
+        return None
+
+    def _image(self, image: Image, now_s: float) -> None:
+        run = self._running(image.scan, now_s)
+        if run is None or not self._receive(run, image.index, now_s):
+            return
+        run.ledger.decode(image.index)
+        if image.counts.shape != self._painter.model.frame_shape:
+            self._refuse_shape(run, image)
+            return
+        frame = run.joiner.add_image(image, now_s)
+        self._batch(run, [] if frame is None else [frame], now_s)
+
+    def _receive(self, run: ScanRun, index: int, now_s: float) -> bool:
+        run.last_arrival_s = now_s
+        return run.ledger.receive(index)
+
+    def _refuse_shape(self, run: ScanRun, image: Image) -> None:
+        run.ledger.drop(image.index, "frame_shape")
+        run.warn(
+            "frame_shape",
+            f"frames are {image.counts.shape}, the model {run.model} takes "
+            f"{self._painter.model.frame_shape}: check the region of interest, or the bundle",
+        )
+
+    def _positions(self, positions: Positions, now_s: float) -> None:
+        run = self.run
+        if run is None or positions.scan not in ("", run.scan):
+            self._early.setdefault(positions.scan, []).append(positions)
+            self._early_positions += len(positions.positions_m)
+            self._forget_early()
+            return
+        try:
+            self._batch(run, run.joiner.add_positions(positions), now_s)
+        except MessageError as error:
+            run.warn("positions", str(error))
+
+    def _forget_early(self) -> None:
+        """Keep the memory of positions without a scan bounded; the oldest scan goes first."""
+        while self._early_positions > _EARLY_POSITIONS:
+            self._take_early(next(iter(self._early)))
+
+    def _take_early(self, scan: str) -> list[Positions]:
+        early = self._early.pop(scan, [])
+        self._early_positions -= sum(len(positions.positions_m) for positions in early)
+        return early
+
+    def _rejected(self, rejected: Rejected, now_s: float) -> None:
+        run = self._running(rejected.scan, now_s)
+        if run is not None and self._receive(run, rejected.index, now_s):
+            run.ledger.drop(rejected.index, rejected.reason)
+            run.warn(rejected.reason, f"frame {rejected.index}: {rejected.detail}")
+
+    def _end(self, end: ScanEnd, now_s: float) -> None:
+        run = self.run
+        if run is None or run.scan != end.scan:
+            return  # told twice, or of a scan that the next one has already ended
+        if end.frames is not None:
+            run.ledger.expect(end.frames)
+        run.end_told = True
+        run.last_arrival_s = now_s
+        self._infer(run, run.batcher.flush())
+        self.tick(now_s)
+
+    def _give_up(self, run: ScanRun, images: Sequence[Image]) -> None:
+        if images:
+            run.ledger.drop([image.index for image in images], "no_position")
+            run.warn(
+                "no_position", "frames came without positions: are detector and position stream both armed?"
+            )
+
+    def _batch(self, run: ScanRun, frames: Sequence[Frame], now_s: float) -> None:
+        for frame in frames:
+            run.ledger.join(frame.index)
+            self._infer(run, run.batcher.add(frame, now_s))
+
+    def _infer(self, run: ScanRun, batch: Batch | None) -> None:
+        painted = None if batch is None else self._painter.paint(run, batch)
+        if painted is not None and len(painted.tiles.indices):
+            self._listener.batch_stitched(run, painted)
+
+    def _finish(self, run: ScanRun) -> None:
+        self._give_up(run, run.joiner.flush())
+        self._infer(run, run.batcher.flush())
+        if (stride := run.ledger.stride()) > 1:
+            run.warn("stride", f"one frame in {stride} came: does another client pull from the detector?")
+        run.ledger.close()
+        run.finished_ns = self._clock_ns()
+        self.run = None
+        self._listener.scan_finished(run)

@@ -1,0 +1,212 @@
+"""One scan while it runs: its geometry, ledger, mosaic, and what the operator should know of it."""
+
+from __future__ import annotations
+
+import math
+from collections import deque
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from model.bundle import BundleDescription
+from model.geometry import object_pixel_m
+from service.batch import Batcher
+from service.join import Joiner
+from service.ledger import Ledger
+from service.messages import Float64, ScanStart, Tiles
+from service.mosaic import Mosaic
+
+_RATE_WINDOW_NS = 2_000_000_000
+_LATENCIES_KEPT = 1 << 14
+_PIXEL_TOLERANCE = 0.01
+
+
+class Rates:
+    """Frames a second, and seconds from the socket to the mosaic."""
+
+    def __init__(self) -> None:
+        self._recent: deque[tuple[int, int]] = deque()
+        self._latencies_s = np.zeros(_LATENCIES_KEPT, np.float32)  # a ring
+        self._first_ns: int | None = None
+        self._last_ns = 0
+        self._frames = 0
+
+    def add(self, received_ns: NDArray[np.int64], now_ns: int) -> None:
+        """Note that frames received at those times are in the mosaic now."""
+        if self._first_ns is None:
+            self._first_ns = int(received_ns.min())
+        self._last_ns = now_ns
+        places = np.arange(self._frames, self._frames + len(received_ns)) % _LATENCIES_KEPT
+        self._latencies_s[places] = (now_ns - received_ns) * 1e-9
+        self._frames += len(received_ns)
+        self._recent.append((now_ns, len(received_ns)))
+        while now_ns - self._recent[0][0] > _RATE_WINDOW_NS:
+            self._recent.popleft()
+
+    def now_hz(self, now_ns: int) -> float:
+        """Return frames a second over the last two seconds."""
+        frames = sum(n for at_ns, n in tuple(self._recent) if now_ns - at_ns <= _RATE_WINDOW_NS)
+        begun_ns = self._first_ns if self._first_ns is not None else now_ns
+        span_ns = min(_RATE_WINDOW_NS, max(now_ns - begun_ns, 1_000_000))
+        return frames / (span_ns * 1e-9)
+
+    def mean_hz(self) -> float | None:
+        """Return frames a second from the first arrival to the last stitch, None before the first."""
+        if self._first_ns is None or self._last_ns <= self._first_ns:
+            return None
+        return self._frames / ((self._last_ns - self._first_ns) * 1e-9)
+
+    def latency_s(self, percentile: float) -> float | None:
+        """Return a percentile of the last frames' seconds from socket to mosaic, None before the first."""
+        latencies_s = self._latencies_s[: self._frames]
+        return float(np.percentile(latencies_s, percentile)) if self._frames else None
+
+
+@dataclass(slots=True, eq=False)
+class ScanRun:
+    """The state of one scan.
+
+    Attributes:
+        start: what was told of it.
+        object_pixel_m: pixel of its mosaic, metres.
+        model: name of the bundle that paints it.
+        ledger, joiner, batcher, mosaic, rates: its parts.
+        warnings: what the operator should check, a line each, by what it is about.
+        started_ns, finished_ns: wall clock.
+        last_arrival_s: when the last frame came, on the journey's clock.
+        end_told: the source has said that the scan is over.
+        residual: forward residual of the last sampled frame, None before.
+    """
+
+    start: ScanStart
+    object_pixel_m: float
+    model: str
+    ledger: Ledger
+    joiner: Joiner
+    batcher: Batcher
+    mosaic: Mosaic
+    started_ns: int
+    last_arrival_s: float
+    rates: Rates = field(default_factory=Rates)
+    warnings: dict[str, str] = field(default_factory=dict)
+    finished_ns: int | None = None
+    end_told: bool = False
+    residual: float | None = None
+    _placed: list[tuple[NDArray[np.int64], Float64]] = field(default_factory=list)
+
+    @property
+    def scan(self) -> str:
+        """Its name."""
+        return self.start.scan
+
+    def warn(self, about: str, line: str) -> None:
+        """Note a line for the operator; the first one about a matter stays, so that there are only a few."""
+        self.warnings.setdefault(about, line)
+
+    def note_placed(self, tiles: Tiles, now_ns: int) -> None:
+        """Remember where tiles were put, and how fast."""
+        if len(tiles.indices):
+            self.rates.add(tiles.received_ns, now_ns)
+            self._placed.append((tiles.indices, tiles.positions_m))
+
+    def placed(self) -> tuple[NDArray[np.int64], Float64]:
+        """Return frame numbers (n,) and probe centres (n, 2) y, x in metres, in the order of the numbers."""
+        if not self._placed:
+            return np.zeros(0, np.int64), np.zeros((0, 2))
+        indices = np.concatenate([indices for indices, _ in self._placed])
+        positions_m = np.concatenate([positions_m for _, positions_m in self._placed])
+        order = np.argsort(indices)
+        return indices[order], positions_m[order]
+
+    def complete(self) -> bool:
+        """Whether every expected frame has been stitched or dropped."""
+        counts = self.ledger.counts()
+        return (
+            counts.expected is not None and counts.stitched + sum(counts.dropped.values()) >= counts.expected
+        )
+
+    def summary(self) -> dict[str, Any]:
+        """Return what a list of scans says of it: plain values."""
+        return {
+            "scan": self.scan,
+            "started": iso(self.started_ns),
+            "finished": iso(self.finished_ns),
+            "ledger": self.ledger.counts().as_dict(),
+        }
+
+    def report(self, now_ns: int) -> dict[str, Any]:
+        """Return what API, page and result file say of the scan: plain values."""
+        counts = self.ledger.counts()
+        finished = self.finished_ns is not None
+        return {
+            **self.summary(),
+            "geometry": self._geometry(),
+            "ledger_words": counts.in_words(),
+            "rates": {
+                "frames_per_s": self.rates.mean_hz() if finished else self.rates.now_hz(now_ns),
+                "mean_frames_per_s": self.rates.mean_hz(),
+                "latency_p50_s": self.rates.latency_s(50),
+                "latency_p99_s": self.rates.latency_s(99),
+            },
+            "agreement": self.mosaic.agreement_mean(),
+            "forward_residual": self.residual,
+            "model": self.model,
+            "warnings": list(self.warnings.values()),
+        }
+
+    def _geometry(self) -> dict[str, Any]:
+        start = self.start
+        return {
+            "frame_shape": list(start.frame_shape),
+            "dtype": np.dtype(start.dtype).str,
+            "wavelength_m": start.wavelength_m,
+            "distance_m": start.distance_m,
+            "detector_pixel_m": start.detector_pixel_m,
+            "object_pixel_m": self.object_pixel_m,
+            "origin_m": list(self.mosaic.origin_m),
+        }
+
+
+def iso(time_ns: int | None) -> str | None:
+    """Return a wall-clock time as ISO 8601 text in UTC."""
+    return (
+        None
+        if time_ns is None
+        else datetime.fromtimestamp(time_ns * 1e-9, UTC).isoformat(timespec="milliseconds")
+    )
+
+
+def scan_pixel_m(start: ScanStart, model: BundleDescription) -> tuple[float, str | None]:
+    """Return the object's pixel of a scan, metres, and a warning where it is not the model's.
+
+    What the scan says wins: positions are in metres, and a wrong pixel shears the mosaic apart.
+    """
+    told = start.object_pixel_m or _far_field_pixel_m(start)
+    if told is None or not 0 < told < math.inf:  # numbers that are absurd together tell as little as none
+        return model.object_pixel_m, (
+            f"the stream tells no geometry: the model's object pixel, {_nm(model.object_pixel_m)}, is used"
+        )
+    return told, pixel_warning(told, model)
+
+
+def pixel_warning(object_pixel_m: float, model: BundleDescription) -> str | None:
+    """Return a line for the operator where the object's pixel, metres, is not the model's; else None."""
+    if abs(object_pixel_m / model.object_pixel_m - 1) <= _PIXEL_TOLERANCE:
+        return None
+    return (
+        f"object pixel {_nm(object_pixel_m)}, the model was trained at {_nm(model.object_pixel_m)}: "
+        "check energy, distance and detector pixel, or the bundle"
+    )
+
+
+def _nm(length_m: float) -> str:
+    return f"{length_m * 1e9:.2f} nm"
+
+
+def _far_field_pixel_m(start: ScanStart) -> float | None:
+    if not (start.wavelength_m and start.distance_m and start.detector_pixel_m):
+        return None
+    return object_pixel_m(start.wavelength_m, start.distance_m, start.detector_pixel_m, start.frame_shape[1])

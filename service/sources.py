@@ -1,0 +1,233 @@
+"""The only room with receiving sockets: bytes come in, a decoder's events come out."""
+
+from __future__ import annotations
+
+import ipaddress
+import re
+import time
+from collections.abc import Callable, Mapping
+from dataclasses import dataclass
+from types import TracebackType
+from typing import Final, Literal, Protocol
+
+import zmq
+
+from service.errors import ConfigError, MessageError, StreamError
+from service.messages import Event
+from service.wire.dectris_v2 import DectrisV2Decoder
+from service.wire.fields import Parts
+from service.wire.native import NativeDecoder
+from service.wire.pixels import DEFAULT_LIMITS, Limits
+
+SocketType = Literal["pull", "sub"]
+
+_TCP: Final = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^:/]+):(\d{1,5}|\*)")
+_LOCAL: Final = re.compile(r"(ipc|inproc)://.+")
+_LAST_PORT: Final = 65535
+
+
+class Decoder(Protocol):
+    """What every format's decoder offers."""
+
+    def decode(self, parts: Parts, received_ns: int) -> list[Event]:
+        """Return the events of one message, or raise `MessageError`."""
+        ...
+
+
+_DECODERS: Final[Mapping[str, Callable[[Limits, str | None], Decoder]]] = {
+    "native": lambda limits, _channel: NativeDecoder(limits),
+    "dectris-v2": DectrisV2Decoder,
+}
+FORMATS: Final = tuple(_DECODERS)
+
+
+def decoder_for(stream_format: str, limits: Limits = DEFAULT_LIMITS, channel: str | None = None) -> Decoder:
+    """Return a new decoder of a stream format.
+
+    Args:
+        stream_format: one of `FORMATS`.
+        limits: what its peer may make us take memory for.
+        channel: the detector's channel to take, where the format has several; None takes the first.
+
+    Raises:
+        ConfigError: there is no such format.
+    """
+    try:
+        return _DECODERS[stream_format](limits, channel)
+    except KeyError:
+        raise ConfigError(f"format {stream_format!r} is not one of {', '.join(FORMATS)}") from None
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Received:
+    """One message that came in.
+
+    Attributes:
+        events: what it says; empty when it could not be used.
+        nbytes: its size, all parts together.
+        error: why it could not be used, or None.
+        decode_s: seconds that the decoder took.
+    """
+
+    events: tuple[Event, ...]
+    nbytes: int
+    error: StreamError | None = None
+    decode_s: float = 0.0
+
+
+class Source:
+    """A socket and its decoder; owns no thread.
+
+    Attributes:
+        endpoint: where it really listens: a wildcard port is filled in.
+    """
+
+    def __init__(
+        self,
+        endpoint: str,
+        decoder: Decoder,
+        *,
+        bind: bool = False,
+        socket_type: SocketType = "pull",
+        limits: Limits = DEFAULT_LIMITS,
+        context: zmq.Context[zmq.Socket[bytes]] | None = None,
+        allow_remote: bool = False,
+    ) -> None:
+        """Open the socket.
+
+        Args:
+            endpoint: `tcp://host:port`, `ipc://path` or `inproc://name`.
+            decoder: of the format that is spoken there.
+            bind: listen there instead of connecting to it.
+            socket_type: "pull" for a PUSH peer, "sub" for a PUB peer.
+            limits: what the peer may make us take memory for.
+            context: the ZMQ context, the process's own where None.
+            allow_remote: let other machines connect to a bound TCP endpoint.
+
+        Raises:
+            ConfigError: the endpoint is not usable, in use, or off loopback without leave.
+        """
+        check_endpoint(endpoint, bind=bind, allow_remote=allow_remote)
+        self._decoder = decoder
+        self._limits = limits
+        kind = zmq.PULL if socket_type == "pull" else zmq.SUB
+        self._socket: zmq.Socket[bytes] = (context or zmq.Context.instance()).socket(kind)
+        self._socket.set(zmq.LINGER, 0)
+        self._socket.set(zmq.MAXMSGSIZE, limits.max_message_bytes)
+        self._socket.set(zmq.RCVHWM, limits.max_waiting_messages)
+        if socket_type == "sub":
+            self._socket.set(zmq.SUBSCRIBE, b"")
+        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
+        self._lost_peers = 0
+        try:
+            self.endpoint = open_endpoint(self._socket, endpoint, bind=bind)
+        except ConfigError:
+            self.close()
+            raise
+
+    def receive(self, timeout_s: float) -> Received | None:
+        """Return the next message, None when none came in time; never raises for what a peer sent."""
+        if not self._socket.poll(round(timeout_s * 1000)):
+            return None
+        parts, nbytes, error = self._receive_parts()
+        received_ns = time.time_ns()
+        if error is not None:
+            return Received((), nbytes, error)
+        begun_s = time.perf_counter()
+        try:
+            events = tuple(self._decoder.decode(parts, received_ns))
+        except StreamError as refused:
+            return Received((), nbytes, refused)
+        return Received(events, nbytes, decode_s=time.perf_counter() - begun_s)
+
+    def lost_peers(self) -> int:
+        """Return how often a peer has gone away so far.
+
+        It may have finished; but ZMQ also cuts off, without a word, a peer that sends a part above
+        `max_message_bytes`, so that a peer lost in the middle of a scan is worth an alarm.
+        """
+        while self._monitor.poll(0):
+            self._monitor.recv_multipart()
+            self._lost_peers += 1
+        return self._lost_peers
+
+    def close(self) -> None:
+        """Close the socket; messages that still wait in it are lost."""
+        self._socket.disable_monitor()
+        self._monitor.close(linger=0)
+        self._socket.close(linger=0)
+
+    def __enter__(self) -> Source:
+        """Return the source itself."""
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        """Close the socket."""
+        self.close()
+
+    def _receive_parts(self) -> tuple[list[bytes], int, MessageError | None]:
+        """Take one whole message out of the socket, and keep it if it is within the limits."""
+        parts: list[bytes] = []
+        count = nbytes = 0
+        more = True
+        while more:
+            part = self._socket.recv()
+            more = bool(self._socket.get(zmq.RCVMORE))
+            count, nbytes = count + 1, nbytes + len(part)
+            if self._within(count, nbytes):
+                parts.append(part)
+            else:
+                parts.clear()
+        return parts, nbytes, None if self._within(count, nbytes) else self._oversized(count, nbytes)
+
+    def _within(self, count: int, nbytes: int) -> bool:
+        return count <= self._limits.max_parts and nbytes <= self._limits.max_message_bytes
+
+    def _oversized(self, count: int, nbytes: int) -> MessageError:
+        return MessageError(
+            f"a message of {count} parts and {nbytes} bytes came to {self.endpoint}, above the limits of "
+            f"{self._limits.max_parts} and {self._limits.max_message_bytes}: is another stream sent here?"
+        )
+
+
+def check_endpoint(endpoint: str, *, bind: bool, allow_remote: bool = False) -> None:
+    """Refuse an endpoint that is misspelt, or that would let other machines in without leave.
+
+    Raises:
+        ConfigError: one line that says what is wrong.
+    """
+    tcp = _TCP.fullmatch(endpoint)
+    if tcp and tcp[2] != "*" and int(tcp[2]) > _LAST_PORT:  # ZMQ would take it modulo 65536
+        raise ConfigError(f"endpoint {endpoint!r}: ports end at {_LAST_PORT}")
+    if not tcp and not _LOCAL.fullmatch(endpoint):
+        raise ConfigError(f"endpoint {endpoint!r} is not tcp://host:port, ipc://path or inproc://name")
+    if tcp and bind and not allow_remote and not _is_loopback(tcp[1]):
+        raise ConfigError(
+            f"binding {endpoint} would let other machines in: use 127.0.0.1 or ipc://, or allow it explicitly"
+        )
+
+
+def open_endpoint(socket: zmq.Socket[bytes], endpoint: str, *, bind: bool) -> str:
+    """Bind or connect a socket and return the endpoint, a wildcard port filled in.
+
+    Raises:
+        ConfigError: the address is in use, or does not exist on this machine.
+    """
+    socket.set(zmq.IPV6, int("[" in endpoint))
+    try:
+        (socket.bind if bind else socket.connect)(endpoint)
+    except zmq.ZMQError as error:
+        verb = "bind" if bind else "connect to"
+        raise ConfigError(
+            f"cannot {verb} {endpoint}: {error.strerror}; is another program using it?"
+        ) from error
+    return str(socket.get_string(zmq.LAST_ENDPOINT))
+
+
+def _is_loopback(host: str) -> bool:
+    try:
+        return ipaddress.ip_address(host.strip("[]")).is_loopback
+    except ValueError:
+        return host == "localhost"

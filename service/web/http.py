@@ -1,0 +1,288 @@
+"""The HTTP API and the live page: routes, answers, and the server's thread."""
+
+from __future__ import annotations
+
+import ipaddress
+import socket
+import threading
+from importlib.metadata import version
+from pathlib import Path
+from typing import Annotated, Any, cast
+
+import uvicorn
+from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi.exceptions import RequestValidationError
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.staticfiles import StaticFiles
+from pydantic import BaseModel, ConfigDict, Field
+from starlette.exceptions import HTTPException as StarletteHTTPException
+from starlette.requests import HTTPConnection
+from starlette.websockets import WebSocket
+from swagger_ui_bundle import swagger_ui_path
+
+from service.colours import COLOUR_MAPS
+from service.errors import ConfigError, PtycholiveError
+from service.images import MEDIA_TYPES, Channel, FileFormat, encode
+from service.mosaic import Mosaic
+from service.web.guard import Guard, Token
+from service.web.live import MAX_CLIENT_MESSAGE_BYTES, Hub, serve_viewer
+from service.web.view import LiveView
+
+_STATIC = Path(__file__).parent / "static"
+_LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_GRACE_S = 1
+
+page = APIRouter(include_in_schema=False)
+api = APIRouter(prefix="/api", tags=["ptycholive"])
+health = APIRouter(tags=["health"])
+
+
+def _view(connection: HTTPConnection) -> LiveView:
+    view: LiveView = connection.app.state.view
+    return view
+
+
+View = Annotated[LiveView, Depends(_view)]
+
+
+class ModelRequest(BaseModel):
+    """Which bundle to run from the next batch on."""
+
+    model_config = ConfigDict(extra="forbid")
+    bundle: str = Field(min_length=1, max_length=4096, description="name or folder of the bundle")
+
+
+@page.get("/")
+def index() -> FileResponse:
+    """Return the live page."""
+    return FileResponse(_STATIC / "index.html")
+
+
+@page.get("/docs")
+def documentation() -> FileResponse:
+    """Return the page that shows the OpenAPI description."""
+    return FileResponse(_STATIC / "docs.html")
+
+
+@page.get("/static/colourmaps.json")
+def colour_maps() -> dict[str, str]:
+    """Return each channel's 256 colours as hexadecimal RRGGBB, one after the other."""
+    return {name: table.tobytes().hex() for name, table in COLOUR_MAPS.items()}
+
+
+@api.get("/status")
+def status(view: View) -> dict[str, Any]:
+    """Version, engine, model, sources, queue depths, current scan, warnings."""
+    return view.status()
+
+
+@api.get("/scans")
+def scans(view: View) -> list[dict[str, Any]]:
+    """Return all scans, newest first."""
+    return view.scans()
+
+
+@api.get("/scans/{scan}")
+def scan_report(scan: str, view: View) -> dict[str, Any]:
+    """Return one scan's geometry, ledger and rates."""
+    return _known(scan, view)
+
+
+@api.get("/scans/{scan}/mosaic", response_class=Response)
+def mosaic(
+    scan: str,
+    view: View,
+    channel: Annotated[Channel, Query()] = Channel.PHASE,
+    file_format: Annotated[FileFormat, Query(alias="format")] = FileFormat.PNG,
+) -> Response:
+    """Return the mosaic as it is now: npy and TIFF float32 (phase in radians), PNG in 8-bit colours."""
+    content = encode(_painted(scan, view), channel, file_format)
+    disposition = f'inline; filename="{scan}-{channel}.{file_format}"'
+    return Response(
+        content, media_type=MEDIA_TYPES[file_format], headers={"content-disposition": disposition}
+    )
+
+
+@api.get("/scans/{scan}/result.h5", response_class=FileResponse)
+def result_file(scan: str, view: View) -> FileResponse:
+    """Return the result file of a finished scan."""
+    _known(scan, view)
+    path = view.result_file(scan)
+    if path is None:
+        raise HTTPException(404, f"scan {scan} has no result file yet: it is written when the scan ends")
+    return FileResponse(path, media_type="application/x-hdf5", filename=path.name)
+
+
+@api.post("/model")
+def activate_model(request: ModelRequest, view: View) -> dict[str, Any]:
+    """Swap the model at a batch border; no frame is lost."""
+    return view.activate(request.bundle)
+
+
+@api.websocket("/live")
+async def live(websocket: WebSocket) -> None:
+    """Send what changed to a viewer."""
+    await serve_viewer(websocket, websocket.app.state.hub)
+
+
+@health.get("/healthz", response_class=PlainTextResponse)
+def alive() -> str:
+    """Answer as long as the process does."""
+    return "alive"
+
+
+@health.get("/readyz", response_class=PlainTextResponse)
+def ready(view: View) -> PlainTextResponse:
+    """Return 200 if frames can be taken, 503 with the reason if not."""
+    is_ready, reason = view.ready()
+    return PlainTextResponse(reason, 200 if is_ready else 503)
+
+
+@health.get("/metrics", response_class=Response)
+def metrics(view: View) -> Response:
+    """Return the metrics in Prometheus' format."""
+    content, content_type = view.metrics()
+    return Response(content, headers={"content-type": content_type})
+
+
+def _known(scan: str, view: LiveView) -> dict[str, Any]:
+    report = view.scan(scan)
+    if report is None:
+        raise HTTPException(404, f"there is no scan {scan}: GET /api/scans lists them")
+    return report
+
+
+def _painted(scan: str, view: LiveView) -> Mosaic:
+    _known(scan, view)
+    found = view.mosaic(scan)
+    if found is None or found.version == 0:
+        raise HTTPException(404, f"scan {scan} has no mosaic: no frame of it has been stitched")
+    return found
+
+
+def create_app(view: LiveView, token: str | None, *, hosts: frozenset[str] | None = None) -> FastAPI:
+    """Return the ASGI application: the API, the WebSocket and the page.
+
+    Args:
+        view: the running service.
+        token: what callers must show, except on the health paths; None for no token.
+        hosts: host names to answer to, None for any.
+
+    Raises:
+        ConfigError: the token is empty, or cannot travel in a header.
+    """
+    app = FastAPI(title="ptycholive", version=version("ptycholive"), docs_url=None, redoc_url=None)
+    app.openapi_version = "3.0.3"  # the bundled Swagger UI does not know 3.1
+    app.state.view = view
+    app.state.hub = Hub(view)
+    for router in (page, api, health):
+        app.include_router(router)
+    app.mount("/static", StaticFiles(directory=_STATIC))
+    app.mount("/swagger", StaticFiles(directory=swagger_ui_path))
+    app.add_exception_handler(StarletteHTTPException, _http_error)
+    app.add_exception_handler(RequestValidationError, _invalid_request)
+    app.add_exception_handler(PtycholiveError, _refused)
+    app.add_middleware(Guard, token=None if token is None else Token(token), hosts=hosts)
+    return app
+
+
+async def _http_error(_: Request, error: Exception) -> Response:
+    refusal = cast(StarletteHTTPException, error)
+    return JSONResponse({"error": str(refusal.detail)}, refusal.status_code, refusal.headers)
+
+
+async def _invalid_request(_: Request, error: Exception) -> Response:
+    found = cast(RequestValidationError, error).errors()
+    lines = (f"{'.'.join(map(str, each['loc'][1:]))}: {each['msg']}" for each in found)
+    return JSONResponse({"error": "; ".join(lines)}, 422)
+
+
+async def _refused(_: Request, error: Exception) -> Response:
+    return JSONResponse({"error": str(error)}, 422)
+
+
+class WebServer:
+    """The web server in a thread of its own.
+
+    Args:
+        view: the running service.
+        host, port: where to listen; port 0 takes a free one.
+        token: what callers must show, None for no token.
+
+    Raises:
+        ConfigError: a bind off loopback without a token, or one that cannot be sent.
+    """
+
+    def __init__(
+        self, view: LiveView, host: str = "127.0.0.1", port: int = 8080, token: str | None = None
+    ) -> None:
+        on_loopback = _is_loopback(host)
+        if token is None and not on_loopback:
+            raise ConfigError(f"{host} can be reached from outside: set a token, or listen on 127.0.0.1")
+        self.host = host
+        self.port = port
+        hosts = _LOOPBACK_NAMES | {host} if token is None else None
+        self._app = create_app(view, token, hosts=hosts)
+        self._server: uvicorn.Server | None = None
+        self._thread: threading.Thread | None = None
+
+    @property
+    def url(self) -> str:
+        """Address of the page; the port is the real one once started."""
+        host = f"[{self.host}]" if ":" in self.host else self.host
+        return f"http://{host}:{self.port}"
+
+    def start(self) -> None:
+        """Start to listen; when this returns, connections are accepted.
+
+        Raises:
+            ConfigError: the address cannot be had.
+        """
+        listener = _listen(self.host, self.port)
+        self.port = listener.getsockname()[1]
+        server = uvicorn.Server(_server_config(self._app))
+        self._server = server
+        self._thread = threading.Thread(target=server.run, args=([listener],), name="web")
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Close all connections and end the thread; does nothing if it is not running."""
+        if self._server is None or self._thread is None:
+            return
+        self._server.should_exit = True
+        self._thread.join()
+        self._server = self._thread = None
+
+
+def _server_config(app: FastAPI) -> uvicorn.Config:
+    return uvicorn.Config(
+        app,
+        ws="websockets-sansio",
+        ws_max_size=MAX_CLIENT_MESSAGE_BYTES,
+        ws_per_message_deflate=False,  # float16 pixels hardly shrink, and it costs milliseconds a block
+        lifespan="off",
+        log_config=None,
+        log_level="warning",
+        access_log=False,  # would log the token of /?token=…
+        server_header=False,
+        timeout_graceful_shutdown=_GRACE_S,
+    )
+
+
+def _is_loopback(host: str) -> bool:
+    if host == "localhost":
+        return True
+    try:
+        return ipaddress.ip_address(host).is_loopback
+    except ValueError:
+        return False
+
+
+def _listen(host: str, port: int) -> socket.socket:
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    try:
+        return socket.create_server((host, port), family=family)
+    except (OSError, OverflowError) as error:
+        raise ConfigError(
+            f"cannot listen on {host}:{port}: {error}; is another service running there?"
+        ) from error

@@ -1,0 +1,55 @@
+"""What the page and the HTTP API need of the running service."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any, Protocol
+
+from service.mosaic import Mosaic
+
+
+class LiveView(Protocol):
+    """The running service, seen from the web.
+
+    Methods are called from the web server's threads while frames are being stitched: each must be
+    safe to call at any time and return quickly, except `activate`. The dicts hold only text, numbers,
+    booleans, None, lists and dicts; times are ISO 8601 text with a zone, or None.
+    """
+
+    def status(self) -> dict[str, Any]:
+        """Return the state of the whole service.
+
+        Keys: `version`, `engine` {`backend`, `device`}, `model` {`name`, `sha256`, …},
+        `sources` [{`role`, `endpoint`, `format`, `state`}], `queues` {name: frames waiting},
+        `current_scan` (its name or None), `warnings` [one line each].
+        """
+
+    def scans(self) -> list[dict[str, Any]]:
+        """Return one dict a scan, newest first: `scan`, `started`, `finished`, `ledger`."""
+
+    def scan(self, name: str) -> dict[str, Any] | None:
+        """Return what is known of one scan, or None if there is no such scan.
+
+        Keys: `scan`, `geometry` {`object_pixel_m`, …}, `ledger` {`expected`, `received`, `decoded`,
+        `joined`, `inferred`, `stitched`, `duplicates`, `dropped` {reason: frames}}, `ledger_words`,
+        `rates` {`frames_per_s`, `latency_p50_s`, `latency_p99_s`}, `started`, `finished`, `model`.
+        """
+
+    def mosaic(self, name: str) -> Mosaic | None:
+        """Return the mosaic of a scan, the same object for as long as it is the same run of it."""
+
+    def result_file(self, name: str) -> Path | None:
+        """Return the finished scan's result file, or None while there is none."""
+
+    def activate(self, bundle: str) -> dict[str, Any]:
+        """Swap the model at a batch border and return the new model's description.
+
+        Raises:
+            PtycholiveError: the bundle is refused, with the reason in one line.
+        """
+
+    def ready(self) -> tuple[bool, str]:
+        """Return whether frames can be taken now, and why (not)."""
+
+    def metrics(self) -> tuple[bytes, str]:
+        """Return the Prometheus exposition and its content type."""

@@ -1,0 +1,125 @@
+"""A small service for the web tests: the measured Siemens star, stitched tile by tile on demand."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+import h5py
+import numpy as np
+
+from service.errors import PtycholiveError
+from service.messages import Tiles
+from service.mosaic import Mosaic
+
+STAR = Path(__file__).parents[3] / "service/data/siemens_star_aps.cxi"
+TILE = 80
+
+
+class RefusedBundleError(PtycholiveError):
+    """A bundle that this view does not take."""
+
+
+class StarView:
+    """A `LiveView` whose scans are the star's reference object, cut into tiles around the scan positions."""
+
+    def __init__(self) -> None:
+        with h5py.File(STAR) as file:
+            reference = file["entry_1/reference_1"]
+            self.object = reference["object"][()]
+            self.pixel_m = float(reference["object_pixel_m"][()])
+            corners = np.round(reference["positions_px"][()]).astype(int)
+        self.corners = corners + (128 - TILE) // 2
+        self.warnings: list[str] = []
+        self.result: Path | None = None
+        self.model = "star-unet-0.3"
+        self._mosaics: dict[str, Mosaic] = {}
+        self._finished: dict[str, str] = {}
+
+    @property
+    def frames(self) -> int:
+        return len(self.corners)
+
+    def begin(self, scan: str) -> None:
+        r = np.hypot(*np.mgrid[-1 : 1 : TILE * 1j, -1 : 1 : TILE * 1j])
+        self._mosaics.pop(scan, None)
+        self._mosaics[scan] = Mosaic(self.pixel_m, np.clip(1.05 - r, 0, 1).astype(np.float32) ** 2)
+        self.stitched = 0
+
+    def stitch(self, count: int, phase_turn_rad: float = 0.0) -> None:
+        """Add the next tiles to the scan that was begun last."""
+        corners = self.corners[self.stitched : self.stitched + count]
+        tiles = np.stack([self.object[y : y + TILE, x : x + TILE] for y, x in corners])
+        noise_rad = np.random.default_rng(self.stitched).normal(0, 0.1, tiles.shape)
+        tiles = tiles * np.exp(1j * (phase_turn_rad + noise_rad))
+        unit = tiles / np.abs(tiles)
+        indices = np.arange(self.stitched, self.stitched + len(corners))
+        current = list(self._mosaics.values())[-1]
+        positions_m = (corners + TILE // 2) * self.pixel_m
+        amplitude, cos, sin = (part.astype(np.float32) for part in (np.abs(tiles), unit.real, unit.imag))
+        current.add(Tiles("", indices, positions_m, amplitude, cos, sin, np.zeros(len(corners), np.int64)))
+        self.stitched += len(corners)
+
+    def finish(self) -> None:
+        self._finished[list(self._mosaics)[-1]] = "2026-03-01T12:00:09+00:00"
+
+    def status(self) -> dict[str, Any]:
+        running = [name for name in self._mosaics if name not in self._finished]
+        return {
+            "version": "0.1.0",
+            "engine": {"backend": "onnxruntime", "device": "CPU"},
+            "model": {"name": self.model, "sha256": "0" * 64},
+            "sources": [
+                {
+                    "role": "images",
+                    "endpoint": "tcp://127.0.0.1:9999",
+                    "format": "dectris-v2",
+                    "state": "receiving",
+                }
+            ],
+            "queues": {"frames": 12, "batches": 2},
+            "current_scan": running[-1] if running else None,
+            "warnings": self.warnings,
+        }
+
+    def scans(self) -> list[dict[str, Any]]:
+        return [
+            {key: self._report(name)[key] for key in ("scan", "started", "finished", "ledger")}
+            for name in reversed(self._mosaics)
+        ]
+
+    def scan(self, name: str) -> dict[str, Any] | None:
+        return self._report(name) if name in self._mosaics else None
+
+    def _report(self, name: str) -> dict[str, Any]:
+        stitched = self.frames if name in self._finished else self.stitched
+        stages = dict.fromkeys(("received", "decoded", "joined", "inferred", "stitched"), stitched)
+        dropped = {"never_arrived": self.frames - stitched} if name in self._finished else {}
+        return {
+            "scan": name,
+            "geometry": {"object_pixel_m": self.pixel_m},
+            "ledger": {"expected": self.frames, **stages, "duplicates": 0, "dropped": dropped},
+            "ledger_words": f"{stitched} of {self.frames} frames are in the mosaic, none was lost.",
+            "rates": {"frames_per_s": 214.0, "latency_p50_s": 0.0121, "latency_p99_s": 0.0378},
+            "started": "2026-03-01T12:00:00+00:00",
+            "finished": self._finished.get(name),
+            "model": {"name": self.model},
+        }
+
+    def mosaic(self, name: str) -> Mosaic | None:
+        return self._mosaics.get(name)
+
+    def result_file(self, name: str) -> Path | None:
+        return self.result
+
+    def activate(self, bundle: str) -> dict[str, Any]:
+        if bundle != "star-unet-0.4":
+            raise RefusedBundleError(f"bundle {bundle} is refused: model.onnx does not match its sha256")
+        self.model = bundle
+        return {"name": bundle}
+
+    def ready(self) -> tuple[bool, str]:
+        return (True, "ready") if not self.warnings else (False, self.warnings[0])
+
+    def metrics(self) -> tuple[bytes, str]:
+        return b"ptycholive_batch_frames 64\n", "text/plain; version=0.0.4; charset=utf-8"

@@ -1,0 +1,143 @@
+import json
+import shutil
+
+import h5py
+import numpy as np
+import onnxruntime
+import pytest
+import torch
+from click.testing import CliRunner
+
+from model.bundle import load_bundle
+from model.scans import open_scan
+from training import train
+from training.checkpoint import CheckpointError, load_task, read_checkpoint
+from training.exporting import command, plan_of
+from training.figures import held_out_frames
+from training.objects import FAMILIES
+from training.plan import TrainingPlan
+
+
+@pytest.fixture(scope="module")
+def run(scan, tmp_path_factory):
+    """Twenty steps on a probe of 32 x 32 pixels, trained by the command."""
+    out = tmp_path_factory.mktemp("run")
+    words = f"--probe {scan} --out {out} --tile 16 --width 8 --batch 16 --samples 320 --validations 1"
+    done = CliRunner().invoke(train.command, [*words.split(), "--object-size", "64", "--devices", "1"])
+    assert done.exit_code == 0, done.output
+    return out
+
+
+@pytest.fixture(scope="module")
+def bundle(run, tmp_path_factory):
+    out = tmp_path_factory.mktemp("bundles") / "tiny"
+    done = export(run / "best.ckpt", "--out", out, "--name", "tiny", "--tiles", 6)
+    assert done.exit_code == 0, done.output
+    assert "within" in done.output
+    return load_bundle(out)
+
+
+def export(*words):
+    return CliRunner().invoke(command, [str(word) for word in words])
+
+
+def refusal(*words):
+    done = export(*words)
+    assert done.exit_code == 2, done.output
+    return done.output.splitlines()[-1]
+
+
+def test_what_was_trained_is_what_the_service_runs(run, bundle):
+    checkpoint = read_checkpoint(run / "best.ckpt")
+    task = load_task(checkpoint).eval()
+    (sample,) = held_out_frames(plan_of(checkpoint), task, "spokes", 5)
+    session = onnxruntime.InferenceSession(bundle.onnx, providers=["CPUExecutionProvider"])
+    outputs = session.run(None, {"counts": sample.counts.numpy().astype(np.uint16)})
+    with torch.inference_mode():
+        expected = task(sample.counts)
+    radius = torch.hypot(expected.raw_cos, expected.raw_sin).numpy()
+    for a, b, scale in zip(outputs, expected, (1, radius, radius), strict=False):
+        np.testing.assert_allclose(scale * a, scale * b.numpy(), atol=1e-4)
+
+
+def test_a_bundle_says_how_its_network_was_trained(run, bundle, scan):
+    told = bundle.description.training
+    assert told["command"] == (run / "command.txt").read_text().strip()
+    assert (told["seed"], told["samples_seen"], told["precision"]) == (1, 320, "32-true")
+    assert told["recipe"]["object_size"] == 64
+    assert told["recipe"]["objects"]["families"] == list(FAMILIES)
+    assert told["recipe"]["camera"]["saturation"] == bundle.description.detector_saturation
+    assert told["schedule"]["total_steps"] == 20
+    assert told["environment"]["torch"] == torch.__version__
+    assert set(told["environment"]) == {"python", "torch", "lightning", "numpy", "commit"}
+    with open_scan(scan) as file:
+        assert bundle.description.object_pixel_m == file.reference().object_pixel_m
+
+
+def test_a_bundle_has_figures_for_each_family_and_says_which_was_not_shown(bundle):
+    rows = {row["family"]: row for row in bundle.description.figures["families"]}
+    assert set(rows) == {*FAMILIES, "spokes"}
+    assert [name for name, row in rows.items() if not row["shown_in_training"]] == ["spokes"]
+    assert bundle.description.training["not_shown_in_training"] == ["spokes"]
+    assert "spokes were not shown in training" in bundle.description.figures["note"]
+    for row in rows.values():
+        assert row["tiles"] == 6
+        assert 0 < row["phase_rms_rad"]["mean"] < np.pi
+        assert row["phase_rms_rad"]["std"] > 0
+        assert 0 < row["amplitude_rms"]["mean"] < 1
+
+
+def test_figures_are_of_other_frames_than_training_and_validation_saw(run):
+    checkpoint = read_checkpoint(run / "best.ckpt")
+    plan, task = plan_of(checkpoint), load_task(checkpoint)
+    batches = list(held_out_frames(plan, task, "bars", 20))
+    assert [len(sample.counts) for sample in batches] == [16, 4]
+    assert not torch.equal(batches[0].counts[:4], batches[1].counts)
+    again = list(held_out_frames(plan, task, "bars", 20))
+    assert torch.equal(again[0].counts, batches[0].counts)
+
+
+def old_run(run, folder):
+    """Leave a checkpoint of the time before the plan was kept in it."""
+    saved = torch.load(run / "best.ckpt", weights_only=True)
+    del saved["ptycholive"]["plan"], saved["ptycholive"]["environment"]
+    torch.save(saved, folder / "best.ckpt")
+    return folder / "best.ckpt"
+
+
+def test_a_checkpoint_without_its_plan_is_read_by_the_command_beside_it(run, tmp_path):
+    shutil.copy(run / "command.txt", tmp_path)
+    old, new = read_checkpoint(old_run(run, tmp_path)), read_checkpoint(run / "best.ckpt")
+    assert "plan" not in old.record
+    assert plan_of(old) == plan_of(new)
+
+
+@pytest.mark.parametrize("text", [None, "", "make coffee", "ptycholive train --unknown 3"])
+def test_a_checkpoint_without_plan_or_command_is_refused(run, tmp_path, text):
+    if text is not None:
+        (tmp_path / "command.txt").write_text(text)
+    with pytest.raises(CheckpointError, match="does not say how it was trained"):
+        plan_of(read_checkpoint(old_run(run, tmp_path)))
+
+
+def test_a_plan_survives_its_record(scan):
+    plan = TrainingPlan(scan, kind="paper", seed=7, precision="bf16-mixed")
+    assert TrainingPlan.from_record(json.loads(json.dumps(plan.as_record()))) == plan
+
+
+def test_bad_input_is_one_line_and_exit_code_2(run, scan, tmp_path):
+    best, out = run / "best.ckpt", ("--out", tmp_path / "b", "--name", "b")
+    assert "does not exist" in refusal(tmp_path / "nowhere", *out)
+    assert "not a checkpoint" in refusal(scan, *out)
+    assert "no such scan file" in refusal(best, *out, "--scan", tmp_path / "nowhere")
+    assert "64 of A-Z" in refusal(best, "--out", tmp_path / "b", "--name", "../b")
+    assert not (tmp_path / "b").exists()
+
+
+def test_a_scan_of_another_probe_is_refused(run, scan, tmp_path):
+    other = tmp_path / "other.cxi"
+    shutil.copy(scan, other)
+    with h5py.File(other, "r+") as file:
+        file["/entry_1/reference_1/probe"][...] *= 2
+    line = refusal(run / "best.ckpt", "--out", tmp_path / "b", "--name", "b", "--scan", other)
+    assert "not trained with the probe" in line

@@ -1,0 +1,1 @@
+"""How the network learned, and how it is judged."""

@@ -1,0 +1,179 @@
+"""`ptycholive export`: a checkpoint becomes a bundle that the service runs."""
+
+from __future__ import annotations
+
+import re
+import shlex
+import sys
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import click
+import msgspec
+import numpy as np
+from torch import Tensor
+
+from model.bundle import BundleError
+from model.export import ExportRequest, export_bundle
+from model.scans import Reference, ScanFileError
+from training import train
+from training.checkpoint import Checkpoint, CheckpointError, load_task, read_checkpoint
+from training.figures import family_figures
+from training.frames import EVALUATION_SEED
+from training.objects import EVERY_FAMILY, HELD_OUT
+from training.plan import TrainingPlan, read_reference
+from training.provenance import environment
+from training.simulate import FrameFactory
+from training.task import ReconstructionTask
+
+PARITY_FRAMES = 64
+_LEGAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
+_NO_RECORD = "{} does not say how it was trained, and there is no {} of `ptycholive train` beside it"
+
+
+def plan_of(checkpoint: Checkpoint) -> TrainingPlan:
+    """Return the plan that a checkpoint records; for runs before it was recorded, that of their command.
+
+    Raises:
+        CheckpointError: neither is there.
+    """
+    try:
+        if "plan" in checkpoint.record:
+            return TrainingPlan.from_record(checkpoint.record["plan"])
+        words = shlex.split(command_of(checkpoint) or "")
+        options = train.command.make_context("train", words[2:]).params
+    except (msgspec.ValidationError, click.ClickException) as error:
+        reason = _NO_RECORD.format(checkpoint.path, train.COMMAND)
+        raise CheckpointError(reason) from error
+    return train.plan_of_options(options)
+
+
+def command_of(checkpoint: Checkpoint) -> str | None:
+    """Return the command that is written beside a checkpoint, None where there is none."""
+    file = checkpoint.path.with_name(train.COMMAND)
+    return file.read_text(encoding="utf-8").strip() if file.is_file() else None
+
+
+def training_record(checkpoint: Checkpoint, plan: TrainingPlan) -> dict[str, Any]:
+    """Return how the network was trained, for the bundle's description.
+
+    `environment` is None for runs before it was recorded.
+    """
+    return {
+        "command": command_of(checkpoint),
+        "seed": plan.seed,
+        "samples_seen": checkpoint.steps * plan.batch,
+        "batch": plan.batch,
+        "precision": plan.precision,
+        "data": "simulated frames only: the scan's probe × random objects × counting noise",
+        "recipe": asdict(plan.recipe),
+        "not_shown_in_training": [n for n in EVERY_FAMILY if n not in plan.recipe.objects.families],
+        "schedule": asdict(checkpoint.config.schedule),
+        "loss": asdict(checkpoint.config.loss),
+        "environment": checkpoint.record.get("environment"),
+        "exported_with": environment(),
+    }
+
+
+def figures(task: ReconstructionTask, plan: TrainingPlan, tiles: int) -> dict[str, Any]:
+    """Judge the network on every family, with a progress bar on a terminal."""
+    families = list(EVERY_FAMILY)
+    with click.progressbar(
+        families, label="Judging on held-out frames", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as rows:
+        table = [asdict(family_figures(task, plan, family, tiles)) for family in rows]
+    return {
+        "note": (
+            "simulated frames that neither taught the network nor chose its checkpoint; errors of each tile "
+            "under the probe's weight, mean and standard deviation over tiles; objects of "
+            f"{', '.join(HELD_OUT)} were not shown in training"
+        ),
+        "families": table,
+    }
+
+
+def parity_frames(task: ReconstructionTask, plan: TrainingPlan) -> Tensor:
+    """Return simulated counts (N, 1, H, W) to compare the exported graph with torch on."""
+    shape, seed = task.config.network.tile_shape, plan.seed + EVALUATION_SEED
+    factory = FrameFactory(task.probe.numpy(), shape, PARITY_FRAMES, seed, plan.recipe)
+    return factory.make(0).counts
+
+
+def checked_reference(checkpoint: Checkpoint, scan: Path) -> Reference:
+    """Return the reference of the scan whose probe the network was fitted to.
+
+    Raises:
+        CheckpointError: the scan's probe is another.
+        ScanFileError: it has none.
+    """
+    reference = read_reference(scan)
+    if not np.array_equal(reference.probe, checkpoint.probe):
+        raise CheckpointError(f"{checkpoint.path} was not trained with the probe of {scan}: give its --scan")
+    return reference
+
+
+def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int) -> str:
+    """Write the bundle and return one line on it.
+
+    Raises:
+        CheckpointError: the checkpoint cannot be used, or its scan is another.
+        ScanFileError: the scan file cannot be used.
+        BundleError: the exported graph does not give torch's numbers.
+    """
+    checkpoint = read_checkpoint(path)
+    plan = plan_of(checkpoint)
+    reference = checked_reference(checkpoint, scan or plan.probe)
+    task = load_task(checkpoint).eval()
+    request = ExportRequest(
+        name=name,
+        object_pixel_m=reference.object_pixel_m,
+        detector_saturation=plan.recipe.camera.saturation,
+        training=training_record(checkpoint, plan),
+        figures=figures(task, plan, tiles),
+    )
+    found = export_bundle(task.network, checkpoint.probe, parity_frames(task, plan), request, out)
+    return f"{out}: bundle {name}, within {found.worst:.1e} of torch on {PARITY_FRAMES} frames"
+
+
+def _legal_name(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    if name is not None and not _LEGAL_NAME.fullmatch(name):
+        raise click.BadParameter("at most 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit")
+    return name
+
+
+@click.command(
+    "export",
+    epilog="""\b
+Example:
+  ptycholive export runs/star/best.ckpt --out bundles/star --name siemens-star""",
+)
+@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help="The bundle's folder; made if need be.",
+)
+@click.option("--name", callback=_legal_name, required=True, help="What the model is called.")
+@click.option(
+    "--scan",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Scan file whose reference holds the probe and the object's pixel; that of the training by default.",
+)
+@click.option(
+    "--tiles",
+    type=click.IntRange(min=1),
+    default=64,
+    show_default=True,
+    help="Held-out tiles of each family to judge on.",
+)
+def command(checkpoint: Path, out: Path, name: str, scan: Path | None, tiles: int) -> None:
+    """Write a bundle from a checkpoint: ONNX file, probe, and what the model says of itself."""
+    try:
+        line = export(checkpoint, out, name, scan, tiles)
+    except (CheckpointError, ScanFileError, OSError) as error:
+        raise click.UsageError(str(error)) from error
+    except BundleError as error:
+        raise click.ClickException(str(error)) from error
+    click.echo(line)

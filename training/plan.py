@@ -1,0 +1,115 @@
+"""One training run in plain values, and the probe and configuration that follow from it."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass, field
+from pathlib import Path
+from typing import Any, Literal
+
+import msgspec
+import numpy as np
+from numpy.typing import NDArray
+
+from model.network import Kind, NetworkConfig
+from model.sadgs import SadgsConfig, percentile_counts
+from model.scans import Reference, ScanFileError, open_scan
+from training.simulate import FrameFactory, SimulationRecipe
+from training.task import ScheduleConfig, TaskConfig
+
+Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
+
+# The paper's p; and one high enough that the probe-informed network's low gain clips next to nothing,
+# because what is clipped is lost to its projection step.
+PERCENTILE: dict[Kind, float] = {"paper": 99.5, "probe-informed": 99.999}
+AMPLITUDE_RANGE = 1.5  # above the greatest amplitude of the simulated objects
+
+
+@dataclass(frozen=True, slots=True)
+class TrainingPlan:
+    """One training run on simulated frames.
+
+    Attributes:
+        probe: scan file whose reference holds the probe.
+        kind: of network.
+        tile_px: edge of the painted tile, pixels; the paper's kind paints the whole frame.
+        width, steps: of the probe-informed network.
+        samples: frames to learn from, on each device.
+        batch: frames a step.
+        learning_rate: the greatest.
+        precision: Lightning's word, e.g. "bf16-mixed".
+        seed: of weights, objects and noise.
+        validations: how often the held-out frames are looked at.
+        recipe: what the simulated frames are like.
+    """
+
+    probe: Path
+    kind: Kind = "probe-informed"
+    tile_px: int = 80
+    width: int = 32
+    steps: int = 2
+    samples: int = 300_000
+    batch: int = 32
+    learning_rate: float = 1e-3
+    precision: Precision = "32-true"
+    seed: int = 1
+    validations: int = 50
+    recipe: SimulationRecipe = field(default_factory=SimulationRecipe)
+
+    @property
+    def steps_between_validations(self) -> int:
+        """Optimiser steps from one look at the held-out frames to the next."""
+        return max(1, self.samples // self.batch // self.validations)
+
+    @property
+    def total_steps(self) -> int:
+        """Optimiser steps of the run, which ends on a look at the held-out frames."""
+        steps = max(1, self.samples // self.batch)
+        return steps - steps % self.steps_between_validations
+
+    def as_record(self) -> dict[str, Any]:
+        """Plain values, for a checkpoint or a bundle's description."""
+        return {**asdict(self), "probe": str(self.probe)}
+
+    @classmethod
+    def from_record(cls, record: dict[str, Any]) -> TrainingPlan:
+        """Undo `as_record`.
+
+        Raises:
+            msgspec.ValidationError: these are not a plan's values.
+        """
+        return msgspec.convert(record, cls, dec_hook=lambda _, path: Path(path))
+
+
+def read_reference(path: Path) -> Reference:
+    """Return a scan file's reference reconstruction.
+
+    Raises:
+        ScanFileError: the file has none, or cannot be read.
+    """
+    with open_scan(path) as scan:
+        reference = scan.reference()
+    if reference is None:
+        raise ScanFileError(f"{path}: no reference reconstruction in it, so no probe to work with")
+    return reference
+
+
+def configure(plan: TrainingPlan, probe: NDArray[np.complex64]) -> TaskConfig:
+    """Fix SADGS's percentile on simulated training frames and return the whole configuration.
+
+    Raises:
+        ValueError: the plan does not fit the probe.
+    """
+    frame_shape = (probe.shape[1], probe.shape[2])
+    tile_shape = frame_shape if plan.kind == "paper" else (plan.tile_px, plan.tile_px)
+    percentile = PERCENTILE[plan.kind]
+    examples = FrameFactory(probe, tile_shape, 64, plan.seed, plan.recipe).make(0).counts
+    network = NetworkConfig(
+        kind=plan.kind,
+        sadgs=SadgsConfig(percentile_counts(examples, percentile), percentile),
+        frame_shape=frame_shape,
+        tile_shape=tile_shape,
+        amplitude_range=AMPLITUDE_RANGE,
+        width=plan.width,
+        steps=plan.steps,
+    )
+    return TaskConfig(network, ScheduleConfig(high=plan.learning_rate, total_steps=plan.total_steps))
