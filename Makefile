@@ -2,6 +2,7 @@
 
 PYTHON ?= python3
 TORCH := torch==2.13.0
+BESIDE_PTYCHI := pandas pydantic scikit-learn # what it imports, but for torchvision (docs/decisions/0008)
 VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constraint requirements.lock
@@ -54,7 +55,8 @@ $(VENV)/demo.stamp: $(PINNED) | $(VENV)/made.stamp
 $(VENV)/test.stamp: $(PINNED) | $(VENV)/made.stamp
 	@echo "make: installing service, training and tests into $(VENV) (once, takes some minutes)"
 	@$(BIN)/python -c 'import torch' 2>/dev/null || $(PIP) $(TORCH)
-	@$(PIP) --editable '.[cpu,training,test]'
+	@$(PIP) --editable '.[cpu,training,test]' $(BESIDE_PTYCHI)
+	@$(PIP) --no-deps ptychi
 	@$(PIP) --editable '.[fast]' 2>/dev/null || echo "make: no dectris-compression here (is there a compiler?): $(SKIPPED)"
 	@$(PIP) bitshuffle 2>/dev/null || echo "make: no bitshuffle here (is there a compiler?): $(SKIPPED)"
 	@touch $(VENV)/demo.stamp $@
@@ -62,7 +64,8 @@ $(VENV)/test.stamp: $(PINNED) | $(VENV)/made.stamp
 lock: ## pin the newest releases of everything in requirements.lock
 	@$(PYTHON) -m venv --clear $(LOCK_VENV)
 	@$(LOCK_VENV)/bin/pip install -qq $(TORCH)
-	@$(LOCK_VENV)/bin/pip install -qq --editable '.[cpu,fast,training,test]' bitshuffle
+	@$(LOCK_VENV)/bin/pip install -qq --editable '.[cpu,fast,training,test]' bitshuffle $(BESIDE_PTYCHI)
+	@$(LOCK_VENV)/bin/pip install -qq --no-deps ptychi
 	@{ echo '# Releases that the tests passed with: constraints for pip. Made anew by `make lock`.'; \
 		$(LOCK_VENV)/bin/pip freeze --exclude-editable --exclude torch --exclude triton \
 			| grep -vE '^(nvidia|cuda)-' | LC_ALL=C sort -f; } > requirements.lock

@@ -7,6 +7,7 @@ tile is known. A term that loses a border (finite differences, windows of SSIM) 
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Literal
 
 import torch
 from torch import Tensor
@@ -17,8 +18,13 @@ from model.network import Prediction
 
 @dataclass(frozen=True, slots=True)
 class LossWeights:
-    """Weights of the terms; the defaults are the paper's."""
+    """Weights of the terms; the defaults are the paper's.
 
+    Attributes:
+        pixel: how the pixel terms of amplitude, cos and sin count an error.
+    """
+
+    pixel: Literal["squared", "absolute"] = "squared"
     phase: float = 1.3
     consistency: float = 0.1
     circular: float = 0.6
@@ -34,6 +40,11 @@ def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
 def squared_error(a: Tensor, b: Tensor, weight: Tensor | None = None) -> Tensor:
     """Return the mean squared error."""
     return weighted_mean(torch.square(a - b), weight)
+
+
+def pixel_error(a: Tensor, b: Tensor, weight: Tensor | None, k: LossWeights) -> Tensor:
+    """Return the mean squared or absolute error, as the weights say."""
+    return squared_error(a, b, weight) if k.pixel == "squared" else weighted_mean(torch.abs(a - b), weight)
 
 
 def circular_error(
@@ -91,9 +102,9 @@ def consistency(raw_cos: Tensor, raw_sin: Tensor, weight: Tensor | None = None) 
 
 
 def amplitude_loss(a: Tensor, b: Tensor, weight: Tensor | None, k: LossWeights) -> Tensor:
-    """Return L_A = MSE + gradient·G + ssim·(1 - SSIM) of the amplitude."""
+    """Return L_A = the pixel term + gradient·G + ssim·(1 - SSIM) of the amplitude."""
     return (
-        squared_error(a, b, weight)
+        pixel_error(a, b, weight, k)
         + k.gradient * gradient_error(a, b, weight)
         + k.ssim * structural_dissimilarity(a, b, weight)
     )
@@ -105,8 +116,8 @@ def phase_loss(
     """Return L_φ: the same terms of cos and of sin, SSIM's averaged, and the circular one."""
     p = prediction
     return (
-        squared_error(p.cos, cos, weight)
-        + squared_error(p.sin, sin, weight)
+        pixel_error(p.cos, cos, weight, k)
+        + pixel_error(p.sin, sin, weight, k)
         + k.circular * circular_error(p.cos, p.sin, cos, sin, weight)
         + k.gradient * (gradient_error(p.cos, cos, weight) + gradient_error(p.sin, sin, weight))
         + k.ssim

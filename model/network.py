@@ -18,6 +18,7 @@ from model.sadgs import Sadgs, SadgsConfig
 
 Kind = Literal["paper", "probe-informed"]
 
+SKIP_CHANNELS = 64
 EPSILON = 1e-8  # of the projection; underflows in float16, so the projection stays in float32
 
 
@@ -34,6 +35,8 @@ class NetworkConfig:
         invalid_counts: a pixel at or above this is a gap, dead or hot and is not used; None: all are used.
         width: channels of the probe-informed network at half resolution.
         steps: how many times the probe-informed network meets the measurement.
+        skip, fusion, projection: the paper's parts, each of which its Table V takes away; without the
+            fusion layer the encoders' features are averaged.
     """
 
     kind: Kind
@@ -44,6 +47,9 @@ class NetworkConfig:
     invalid_counts: float | None = 65535.0
     width: int = 64
     steps: int = 1
+    skip: bool = True
+    fusion: bool = True
+    projection: bool = True
 
     def __post_init__(self) -> None:
         """Raise ValueError for sizes that the layers cannot run at."""
@@ -83,11 +89,13 @@ def project_to_circle(raw_cos: Tensor, raw_sin: Tensor) -> tuple[Tensor, Tensor]
     return raw_cos / radius, raw_sin / radius
 
 
-def predict(heads: Tensor, amplitude_range: float) -> Prediction:
+def predict(heads: Tensor, amplitude_range: float, projection: bool = True) -> Prediction:
     """Turn three unbounded planes (N, 3, h, w) into amplitude by sigmoid and phase on the circle by tanh."""
     a, c, s = torch.split(heads, 1, dim=1)
     amplitude = amplitude_range * torch.sigmoid(a.float())
     raw_cos, raw_sin = torch.tanh(c), torch.tanh(s)
+    if not projection:
+        return Prediction(amplitude, raw_cos, raw_sin, raw_cos, raw_sin)
     return Prediction(amplitude, *project_to_circle(raw_cos, raw_sin), raw_cos, raw_sin)
 
 
@@ -115,18 +123,19 @@ class Encoder(nn.Sequential):
 
 
 class Decoder(nn.Module):
-    """Fused features (N, 128, H/8, W/8) and the skip (N, 64, H/4, W/4) → one plane (N, 1, H, W)."""
+    """Fused features (N, 128, H/8, W/8) and the skip (N, S, H/4, W/4) → one plane (N, 1, H, W)."""
 
-    def __init__(self) -> None:
+    def __init__(self, skip_channels: int = SKIP_CHANNELS) -> None:
         super().__init__()
         self.deep = _two_convolutions(128, 128)
-        self.middle = _two_convolutions(192, 64)
+        self.middle = _two_convolutions(128 + skip_channels, 64)
         self.fine = _two_convolutions(64, 64)
         self.head = nn.Conv2d(64, 1, 3, padding=1)
 
-    def forward(self, fused: Tensor, skip: Tensor) -> Tensor:
+    def forward(self, fused: Tensor, skip: Tensor | None) -> Tensor:
         """Decode one plane."""
-        x = torch.cat([upsample(self.deep(fused)), skip], dim=1)
+        x = upsample(self.deep(fused))
+        x = x if skip is None else torch.cat([x, skip], dim=1)
         x = upsample(self.middle(x))
         plane: Tensor = self.head(upsample(self.fine(x)))
         return plane
@@ -147,17 +156,21 @@ class PaperNetwork(nn.Module):
     Two encoders (one a gain) fused by a 1x1 convolution, a skip from the unscaled counts, three decoders.
     """
 
-    def __init__(self, config: NetworkConfig) -> None:
+    def __init__(self, config: NetworkConfig, planes: int = 3) -> None:
+        """Build it.
+
+        Args:
+            config: what the network is like.
+            planes: decoders; the third is for the sine.
+        """
         super().__init__()
         self.config = config
         gains = len(config.sadgs.gain_exponents)
         self.sadgs = Sadgs(config.sadgs)
         self.encoders = nn.ModuleList(Encoder() for _ in range(gains))
-        self.fusion = nn.Conv2d(128 * gains, 128, 1, bias=False)
-        self.skip = nn.Sequential(
-            nn.Conv2d(1, 32, 3, stride=2, padding=1), nn.ReLU(), nn.Conv2d(32, 64, 3, stride=2, padding=1)
-        )
-        self.decoders = nn.ModuleList(Decoder() for _ in range(3))
+        self.fusion = nn.Conv2d(128 * gains, 128, 1, bias=False) if config.fusion else None
+        self.skip = _skip_branch() if config.skip else None
+        self.decoders = nn.ModuleList(Decoder(SKIP_CHANNELS if config.skip else 0) for _ in range(planes))
 
     def forward(self, counts: Tensor) -> Prediction:
         """Predict the tile.
@@ -168,10 +181,22 @@ class PaperNetwork(nn.Module):
         Returns:
             Planes of (N, 1, H, W).
         """
+        return predict(self.heads(counts), self.config.amplitude_range, self.config.projection)
+
+    def heads(self, counts: Tensor) -> Tensor:
+        """Return the decoders' unbounded planes (N, planes, H, W)."""
         counts = valid_counts(counts, self.config.invalid_counts, 0.0)
         views = torch.split(self.sadgs(counts), 1, dim=1)
         encoded = [encoder(view) for encoder, view in zip(self.encoders, views, strict=True)]
-        fused = self.fusion(torch.cat(encoded, dim=1))
-        skip = self.skip(counts)
-        heads = torch.cat([decoder(fused, skip) for decoder in self.decoders], dim=1)
-        return predict(heads, self.config.amplitude_range)
+        fused = torch.stack(encoded).mean(0) if self.fusion is None else self.fusion(torch.cat(encoded, 1))
+        skip = None if self.skip is None else self.skip(counts)
+        return torch.cat([decoder(fused, skip) for decoder in self.decoders], dim=1)
+
+
+def _skip_branch() -> nn.Sequential:
+    """Return the unscaled counts' way past the encoders: (N, 1, H, W) → (N, 64, H/4, W/4)."""
+    return nn.Sequential(
+        nn.Conv2d(1, 32, 3, stride=2, padding=1),
+        nn.ReLU(),
+        nn.Conv2d(32, SKIP_CHANNELS, 3, stride=2, padding=1),
+    )

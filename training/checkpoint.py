@@ -26,7 +26,7 @@ class Checkpoint:
     Attributes:
         path: the file.
         config: of the task.
-        probe: (M, H, W) complex64 modes.
+        probe: (M, H, W) complex64 modes; None where the run had none.
         weights: of the task.
         steps: optimiser steps that lie behind it.
         record: of the run, plain values: "plan", "environment"; runs before those were kept have neither.
@@ -34,7 +34,7 @@ class Checkpoint:
 
     path: Path
     config: TaskConfig
-    probe: NDArray[np.complex64]
+    probe: NDArray[np.complex64] | None
     weights: dict[str, torch.Tensor]
     steps: int
     record: dict[str, Any]
@@ -52,7 +52,7 @@ def read_checkpoint(path: Path) -> Checkpoint:
         return Checkpoint(
             path=path,
             config=msgspec.convert(ours["config"], TaskConfig),
-            probe=ours["probe"].numpy(),
+            probe=None if ours["probe"] is None else ours["probe"].numpy(),
             weights=saved["state_dict"],
             steps=int(saved["global_step"]),
             record={key: value for key, value in ours.items() if key not in ("config", "probe")},

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import shlex
 import sys
 from dataclasses import asdict
 from pathlib import Path
@@ -29,24 +28,19 @@ from training.task import ReconstructionTask
 
 PARITY_FRAMES = 64
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NO_RECORD = "{} does not say how it was trained, and there is no {} of `ptycholive train` beside it"
+_NO_PLAN = "{} was not trained with --probe: only a network that was fitted to an instrument is exported"
 
 
 def plan_of(checkpoint: Checkpoint) -> TrainingPlan:
-    """Return the plan that a checkpoint records; for runs before it was recorded, that of their command.
+    """Return the plan that a checkpoint records.
 
     Raises:
-        CheckpointError: neither is there.
+        CheckpointError: it is not that of a network that was fitted to an instrument's probe.
     """
     try:
-        if "plan" in checkpoint.record:
-            return TrainingPlan.from_record(checkpoint.record["plan"])
-        words = shlex.split(command_of(checkpoint) or "")
-        options = train.command.make_context("train", words[2:]).params
-    except (msgspec.ValidationError, click.ClickException) as error:
-        reason = _NO_RECORD.format(checkpoint.path, train.COMMAND)
-        raise CheckpointError(reason) from error
-    return train.plan_of_options(options)
+        return TrainingPlan.from_record(checkpoint.record["plan"])
+    except (KeyError, msgspec.ValidationError) as error:
+        raise CheckpointError(_NO_PLAN.format(checkpoint.path)) from error
 
 
 def command_of(checkpoint: Checkpoint) -> str | None:
@@ -56,10 +50,7 @@ def command_of(checkpoint: Checkpoint) -> str | None:
 
 
 def training_record(checkpoint: Checkpoint, plan: TrainingPlan) -> dict[str, Any]:
-    """Return how the network was trained, for the bundle's description.
-
-    `environment` is None for runs before it was recorded.
-    """
+    """Return how the network was trained, for the bundle's description."""
     return {
         "command": command_of(checkpoint),
         "seed": plan.seed,
@@ -96,7 +87,7 @@ def figures(task: ReconstructionTask, plan: TrainingPlan, tiles: int) -> dict[st
 def parity_frames(task: ReconstructionTask, plan: TrainingPlan) -> Tensor:
     """Return simulated counts (N, 1, H, W) to compare the exported graph with torch on."""
     shape, seed = task.config.network.tile_shape, plan.seed + EVALUATION_SEED
-    factory = FrameFactory(task.probe.numpy(), shape, PARITY_FRAMES, seed, plan.recipe)
+    factory = FrameFactory(task.known_probe(), shape, PARITY_FRAMES, seed, plan.recipe)
     return factory.make(0).counts
 
 
@@ -108,7 +99,7 @@ def checked_reference(checkpoint: Checkpoint, scan: Path) -> Reference:
         ScanFileError: it has none.
     """
     reference = read_reference(scan)
-    if not np.array_equal(reference.probe, checkpoint.probe):
+    if checkpoint.probe is None or not np.array_equal(reference.probe, checkpoint.probe):
         raise CheckpointError(f"{checkpoint.path} was not trained with the probe of {scan}: give its --scan")
     return reference
 
@@ -132,7 +123,7 @@ def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int) -> s
         training=training_record(checkpoint, plan),
         figures=figures(task, plan, tiles),
     )
-    found = export_bundle(task.network, checkpoint.probe, parity_frames(task, plan), request, out)
+    found = export_bundle(task.network, reference.probe, parity_frames(task, plan), request, out)
     return f"{out}: bundle {name}, within {found.worst:.1e} of torch on {PARITY_FRAMES} frames"
 
 

@@ -9,6 +9,7 @@ import torch
 from torch import Tensor
 
 from training.frames import EVALUATION_SEED
+from training.method import read_out
 from training.plan import TrainingPlan
 from training.simulate import FrameFactory, Sample
 from training.task import ReconstructionTask, TileErrors, tile_errors
@@ -53,7 +54,7 @@ def held_out_frames(
     seed = plan.seed + EVALUATION_SEED
     for k, first in enumerate(range(0, tiles, BATCH)):
         batch = min(BATCH, tiles - first)
-        yield FrameFactory(task.probe.numpy(), task.config.network.tile_shape, batch, seed, recipe).make(k)
+        yield FrameFactory(task.known_probe(), task.config.network.tile_shape, batch, seed, recipe).make(k)
 
 
 def family_figures(task: ReconstructionTask, plan: TrainingPlan, family: str, tiles: int) -> FamilyFigures:
@@ -64,13 +65,13 @@ def family_figures(task: ReconstructionTask, plan: TrainingPlan, family: str, ti
         shown_in_training=family in plan.recipe.objects.families,
         tiles=tiles,
         phase_rms_rad=_spread(torch.cat([e.phase_rad for e in errors])),
-        amplitude_rms=_spread(torch.cat([e.amplitude for e in errors])),
+        amplitude_rms=_spread(torch.cat([e.amplitude for e in errors if e.amplitude is not None])),
     )
 
 
 def _errors(task: ReconstructionTask, sample: Sample) -> TileErrors:
     with torch.inference_mode():
-        return tile_errors(task(sample.counts), sample, task.loss_weight)
+        return tile_errors(read_out(task(sample.counts)), sample, task.loss_weight)
 
 
 def _spread(values: Tensor) -> Spread:

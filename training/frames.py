@@ -2,13 +2,19 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+
 import lightning
 import numpy as np
+import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch import Tensor
+from torch.utils.data import DataLoader, Dataset, Sampler
 
+from training.labelled import LabelledSet
 from training.plan import TrainingPlan
 from training.simulate import FrameFactory, Sample
+from training.splits import Indices, Split
 
 VALIDATION_SEED = 1_000_000  # added to the run's: the objects that choose the best checkpoint
 EVALUATION_SEED = 2_000_000  # added to the run's: the objects of the figures, which chose nothing
@@ -57,3 +63,71 @@ class SimulatedFrames(lightning.LightningDataModule):
 def device_batches(first: int, steps: int, rank: int, devices: int) -> range:
     """Return the numbers of the batches of steps `first` to `steps` on device `rank` of `devices`."""
     return range(first * devices + rank, steps * devices, devices)
+
+
+class LabelledFrames(lightning.LightningDataModule):
+    """The training and validation frames of a split; the test frames are for `evaluate` alone."""
+
+    def __init__(self, data: LabelledSet, split: Split, batch: int, seed: int, workers: int = 0) -> None:
+        """Prepare.
+
+        Args:
+            data: the set.
+            split: of it.
+            batch: frames a step.
+            seed: of the order of frames, with the number of the epoch.
+            workers: processes that gather batches beside the training; 0: it does so itself.
+        """
+        super().__init__()
+        self.data, self.split, self.batch, self.seed, self.workers = data, split, batch, seed, workers
+
+    def train_dataloader(self) -> DataLoader[Sample]:
+        """Give the training frames, in an order of its own each epoch."""
+        order = EpochOrder(len(self.split.train), self.seed)
+        return self._loader(self.split.train, order)
+
+    def val_dataloader(self) -> DataLoader[Sample]:
+        """Give the held-out frames, in order."""
+        return self._loader(self.split.validation, None)
+
+    def _loader(self, frames: Indices, order: Sampler[int] | None) -> DataLoader[Sample]:
+        return DataLoader(
+            LabelledSamples(self.data, frames), self.batch, sampler=order, num_workers=self.workers
+        )
+
+
+class EpochOrder(Sampler[int]):
+    """A random order that only the seed and the epoch decide, so that a run that goes on sees the same."""
+
+    def __init__(self, frames: int, seed: int) -> None:
+        self.frames, self.seed, self.epoch = frames, seed, 0
+
+    def set_epoch(self, epoch: int) -> None:
+        """Take the order of another epoch; Lightning calls this at the start of each."""
+        self.epoch = epoch
+
+    def __iter__(self) -> Iterator[int]:
+        """Give each frame once."""
+        order = torch.Generator().manual_seed(self.seed * 100_003 + self.epoch)
+        yield from torch.randperm(self.frames, generator=order).tolist()
+
+    def __len__(self) -> int:
+        """Return how many frames there are."""
+        return self.frames
+
+
+class LabelledSamples(Dataset[Sample]):
+    """Single frames (1, H, W) of a set with their tiles (1, h, w)."""
+
+    def __init__(self, data: LabelledSet, frames: Indices) -> None:
+        phase = data.phase_rad[frames]
+        planes = (data.counts[frames], data.amplitude[frames], np.cos(phase), np.sin(phase))
+        self.planes: list[Tensor] = [torch.as_tensor(plane)[:, None] for plane in planes]
+
+    def __len__(self) -> int:
+        """Return how many frames there are."""
+        return len(self.planes[0])
+
+    def __getitem__(self, place: int) -> Sample:
+        """Return one frame."""
+        return Sample(*(plane[place] for plane in self.planes))

@@ -11,12 +11,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
-from torch.optim import Adam
+from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler
 
 from model.losses import LossWeights, composite_loss
 from model.network import NetworkConfig, Prediction
 from model.variants import build_network
+from training.method import ScalarPrediction, read_out
+from training.methods import METHODS
 from training.simulate import Sample, probe_weight_map
 
 
@@ -26,19 +28,19 @@ class ScheduleConfig:
 
     Attributes:
         kind: "cyclic" is the paper's triangular2 between `low` and `high`; "one-cycle" warms up to `high`
-            and anneals to nothing by `total_steps`.
+            and anneals to nothing by `total_steps`; "constant" stays at `high`.
         low, high: learning rates.
         half_cycle_steps: of the cyclic schedule; the paper's six epochs, in iterations.
         total_steps: of the one-cycle schedule.
     """
 
-    kind: Literal["cyclic", "one-cycle"] = "one-cycle"
+    kind: Literal["cyclic", "one-cycle", "constant"] = "one-cycle"
     low: float = 1e-4
     high: float = 1e-3
     half_cycle_steps: int = 1000
     total_steps: int = 1000
 
-    def build(self, optimizer: Adam) -> LRScheduler:
+    def build(self, optimizer: Optimizer) -> LRScheduler:
         """Return the scheduler; it steps once an iteration."""
         if self.kind == "cyclic":
             return CyclicLR(
@@ -49,7 +51,7 @@ class ScheduleConfig:
                 mode="triangular2",
                 cycle_momentum=False,
             )
-        return LambdaLR(optimizer, self._one_cycle)
+        return LambdaLR(optimizer, self._one_cycle if self.kind == "one-cycle" else lambda _: 1.0)
 
     def _one_cycle(self, step: int) -> float:
         """Share of `high`: up over the first twentieth of the run, then half a cosine down to nothing."""
@@ -59,11 +61,22 @@ class ScheduleConfig:
 
 @dataclass(frozen=True, slots=True)
 class TaskConfig:
-    """All that a checkpoint needs to be built again, beside the probe."""
+    """All that a checkpoint needs to be built again, beside the probe.
+
+    Attributes:
+        network: its shape and its scaling.
+        schedule: of the learning rate.
+        loss: weights of the composite loss.
+        method: of training.methods, with a network and a loss of its own; None: the network that the
+            configuration names learns by the composite loss under the probe's weight.
+        optimiser: "adam" or plain "sgd".
+    """
 
     network: NetworkConfig
     schedule: ScheduleConfig = field(default_factory=ScheduleConfig)
     loss: LossWeights = field(default_factory=LossWeights)
+    method: str | None = None
+    optimiser: Literal["adam", "sgd"] = "adam"
 
 
 class TileErrors(NamedTuple):
@@ -71,40 +84,44 @@ class TileErrors(NamedTuple):
 
     Attributes:
         phase_rad: of the circular phase error, radians.
-        amplitude: of the amplitude.
+        amplitude: of the amplitude; None where the network predicts phase only.
     """
 
     phase_rad: Tensor
-    amplitude: Tensor
+    amplitude: Tensor | None
 
 
-def tile_errors(prediction: Prediction, truth: Sample, weight: Tensor) -> TileErrors:
+def tile_errors(estimate: ScalarPrediction, truth: Sample, weight: Tensor) -> TileErrors:
     """Return how far each tile is from the truth, in the gauge that it was learned in.
 
     Args:
-        prediction: planes (N, 1, h, w).
+        estimate: planes (N, 1, h, w).
         truth: of the same tiles.
         weight: (1, 1, h, w) of mean 1.
     """
-    along = prediction.cos * truth.cos + prediction.sin * truth.sin
-    across = prediction.sin * truth.cos - prediction.cos * truth.sin
-    errors = torch.atan2(across, along), prediction.amplitude - truth.amplitude
-    return TileErrors(*(torch.sqrt((torch.square(e) * weight).mean(dim=(1, 2, 3))) for e in errors))
+    cos, sin = torch.cos(estimate.phase_rad), torch.sin(estimate.phase_rad)
+    phase = torch.atan2(sin * truth.cos - cos * truth.sin, cos * truth.cos + sin * truth.sin)
+    amplitude = None if estimate.amplitude is None else estimate.amplitude - truth.amplitude
+    return TileErrors(_rms(phase, weight), None if amplitude is None else _rms(amplitude, weight))
+
+
+def _rms(error: Tensor, weight: Tensor) -> Tensor:
+    return torch.sqrt((torch.square(error) * weight).mean(dim=(1, 2, 3)))
 
 
 class ReconstructionTask(lightning.LightningModule):
-    """Learn tiles from diffraction patterns (Adam, gradient clipping by the trainer)."""
+    """Learn tiles from diffraction patterns (gradient clipping by the trainer)."""
 
     loss_weight: Tensor
 
     def __init__(
-        self, config: TaskConfig, probe: NDArray[np.complex64], record: dict[str, Any] | None = None
+        self, config: TaskConfig, probe: NDArray[np.complex64] | None, record: dict[str, Any] | None = None
     ) -> None:
         """Build the network.
 
         Args:
             config: network, schedule and loss.
-            probe: (M, H, W) complex modes; kept in the checkpoint.
+            probe: (M, H, W) complex modes, kept in the checkpoint; a method of its own needs none.
             record: plain values about the run to keep in the checkpoint besides.
 
         Raises:
@@ -112,21 +129,30 @@ class ReconstructionTask(lightning.LightningModule):
         """
         super().__init__()
         self.config = config
-        network: nn.Module = build_network(config.network, probe)
+        network, weight = _parts(config, probe)
         # torch's annotations of Module.to leave memory_format out
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
-        weight = probe_weight_map(probe, config.network.tile_shape)
         self.register_buffer("loss_weight", weight, persistent=False)
-        self.probe = torch.as_tensor(probe)
+        self.probe = None if probe is None else torch.as_tensor(probe)
         self.record = record or {}
+
+    def known_probe(self) -> NDArray[np.complex64]:
+        """Return the probe (M, H, W) that the network was fitted to.
+
+        Raises:
+            ValueError: it was fitted to none.
+        """
+        if self.probe is None:
+            raise ValueError("this network was trained on data that know no probe")
+        return cast(NDArray[np.complex64], self.probe.numpy())
 
     def on_save_checkpoint(self, checkpoint: dict[str, Any]) -> None:
         """Keep what is needed to build the task again: plain values and the probe, nothing pickled."""
         checkpoint["ptycholive"] = {"config": asdict(self.config), "probe": self.probe, **self.record}
 
-    def forward(self, counts: Tensor) -> Prediction:
+    def forward(self, counts: Tensor) -> Prediction | ScalarPrediction:
         """(N, 1, H, W) counts → planes (N, 1, h, w)."""
-        return cast(Prediction, self.network(counts))
+        return cast(Prediction | ScalarPrediction, self.network(counts))
 
     def training_step(self, batch: Sample, _: int) -> Tensor:
         """Return the composite loss."""
@@ -136,24 +162,38 @@ class ReconstructionTask(lightning.LightningModule):
         return terms["loss"]
 
     def validation_step(self, batch: Sample, _: int) -> None:
-        """Log the loss and the two errors that a person can read."""
+        """Log the loss and the errors that a person can read."""
         batch = Sample(*batch)
         prediction = self(batch.counts)
-        errors = tile_errors(prediction, batch, self.loss_weight)
+        errors = tile_errors(read_out(prediction), batch, self.loss_weight)
         figures = {
             "val/loss": self._terms(prediction, batch)["loss"],
             "val/phase_rms_rad": errors.phase_rad.mean(),
-            "val/amplitude_rms": errors.amplitude.mean(),
         }
-        self.log_dict(figures, prog_bar=True, batch_size=len(batch.counts))
+        if errors.amplitude is not None:
+            figures["val/amplitude_rms"] = errors.amplitude.mean()
+        self.log_dict(figures, prog_bar=True, batch_size=len(batch.counts), sync_dist=True)
 
-    def _terms(self, prediction: Prediction, batch: Sample) -> dict[str, Tensor]:
+    def _terms(self, prediction: Prediction | ScalarPrediction, batch: Sample) -> dict[str, Tensor]:
         with torch.autocast(self.device.type, enabled=False):  # variances of SSIM need float32
-            float32 = Prediction(*(plane.float() for plane in prediction))
-            return composite_loss(float32, *batch[1:], self.loss_weight, self.config.loss)
+            planes = (None if plane is None else plane.float() for plane in prediction)
+            float32 = type(prediction)(*planes)  # type: ignore[arg-type]  # None only where it may be
+            if self.config.method is not None:
+                return METHODS[self.config.method].loss(float32, batch)
+            return composite_loss(cast(Prediction, float32), *batch[1:], self.loss_weight, self.config.loss)
 
     def configure_optimizers(self) -> Any:
-        """Adam under the configured schedule, stepped once an iteration."""
-        optimizer = Adam(self.network.parameters(), lr=self.config.schedule.high)
+        """Return the optimiser and its schedule, which steps once an iteration."""
+        kind = SGD if self.config.optimiser == "sgd" else Adam
+        optimizer = kind(self.network.parameters(), lr=self.config.schedule.high)
         scheduler = self.config.schedule.build(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def _parts(config: TaskConfig, probe: NDArray[np.complex64] | None) -> tuple[nn.Module, Tensor]:
+    """Return the network and the weight (1, 1, h, w) of mean 1 of its errors."""
+    if config.method is not None:
+        return METHODS[config.method].build(config.network), torch.ones(1, 1, *config.network.tile_shape)
+    if probe is None:
+        raise ValueError("this network learns under the probe's weight, and there is no probe")
+    return build_network(config.network, probe), probe_weight_map(probe, config.network.tile_shape)

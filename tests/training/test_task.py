@@ -4,8 +4,8 @@ import pytest
 import torch
 from torch.optim import Adam
 
-from model.network import Prediction
 from model.sadgs import SadgsConfig
+from training.method import ScalarPrediction
 from training.simulate import FrameFactory, Sample, SimulationRecipe
 from training.task import NetworkConfig, ReconstructionTask, ScheduleConfig, TaskConfig, tile_errors
 
@@ -46,9 +46,9 @@ def planes(angle, amplitude=1.0):
 
 
 def test_the_phase_error_of_a_tile_is_circular():
-    a, cos, sin = planes(3.1)
+    a, _, _ = planes(3.1)
     errors = tile_errors(
-        Prediction(a, cos, sin, cos, sin), Sample(a, *planes(-3.1)), torch.ones(1, 1, 16, 16)
+        ScalarPrediction(a, torch.full_like(a, 3.1)), Sample(a, *planes(-3.1)), torch.ones(1, 1, 16, 16)
     )
     torch.testing.assert_close(errors.phase_rad, torch.full((2,), 2 * math.pi - 6.2), atol=1e-4, rtol=0)
     assert errors.amplitude.tolist() == [0, 0]
@@ -61,7 +61,7 @@ def test_errors_are_of_each_tile_and_count_where_the_light_is():
     weight = torch.zeros(1, 1, 16, 16)
     weight[..., 8:, :] = 2
     wrong, dark = torch.ones(1, 1, 16, 16), weight
-    prediction, truth = Prediction(off, cos, sin, cos, sin), Sample(a, a, cos, sin)
+    prediction, truth = ScalarPrediction(off, torch.zeros_like(a)), Sample(a, a, cos, sin)
     assert tile_errors(prediction, truth, wrong).amplitude.tolist() == pytest.approx([0, 0.3 / math.sqrt(2)])
     assert tile_errors(prediction, truth, dark).amplitude.tolist() == [0, 0]
 

@@ -11,8 +11,9 @@ from tensorboard.backend.event_processing.event_accumulator import EventAccumula
 from model.scans import write_scan
 from training.checkpoint import CheckpointError, load_task, read_checkpoint
 from training.plan import TrainingPlan, configure
+from training.run import fit, prepare
 from training.simulate import SimulationRecipe
-from training.train import command, fit, prepare
+from training.train import command
 
 RECIPE = SimulationRecipe(object_size=64, tiles_per_object=4)
 OPTIONS = "--tile 16 --width 8 --batch 4 --samples 16 --validations 2 --object-size 64 --devices 1"

@@ -1,0 +1,234 @@
+"""`ptycholive evaluate`: what a model is worth on a scan, as a report for people and figures for programs."""
+
+from __future__ import annotations
+
+import json
+import shlex
+import sys
+from collections.abc import Iterator, Sequence
+from contextlib import contextmanager
+from dataclasses import dataclass
+from datetime import datetime
+from functools import partial
+from pathlib import Path
+from typing import Any, get_args
+
+import click
+import numpy as np
+
+from model.bundle import BundleError
+from model.scans import ScanFileError, open_scan
+from training.checkpoint import CheckpointError
+from training.evaluation import Evaluation, JudgedMosaic
+from training.findings import Rival, ScanFindings, judge_scan
+from training.iterative import Engine, IterativeSettings
+from training.metrics import as_json
+from training.predictor import Predictor, open_model
+from training.provenance import environment
+from training.report import ReportContent, Table, Verdict, write_report
+from training.sections import section
+from training.trust import verdict
+
+REPORT, FIGURES = "report.html", "figures.json"
+
+
+@dataclass(frozen=True, slots=True)
+class Origin:
+    """Where an evaluation comes from.
+
+    Attributes:
+        command: as a person would type it.
+        date: when it was run, ISO 8601.
+        environment: versions of what computed it.
+    """
+
+    command: str
+    date: str
+    environment: dict[str, str | None]
+
+
+def verdict_on(found: ScanFindings, model: Predictor) -> Verdict:
+    """Return what to think of the mosaic, with what the figures cannot say."""
+    return verdict(
+        found.residuals, found.rivals[0].likeness, found.rings, found.field.pixel_m, cautions(found, model)
+    )
+
+
+def cautions(found: ScanFindings, model: Predictor) -> tuple[str, ...]:
+    """Return what limits the verdict: where the probe comes from, what the model has not learned from."""
+    said = []
+    reference = found.field.reference
+    if model.probe is None:
+        said.append("The model knows no probe: the frames are modelled with that of the reference.")
+    elif reference is not None and np.array_equal(reference.probe, model.probe):
+        said.append(
+            "The model was fitted to the probe of this scan's own reference; another beam may differ."
+        )
+    else:
+        said.append("The frames are modelled with the model's own probe: has the beam changed since?")
+    if model.object_pixel_m is not None and not np.isclose(
+        model.object_pixel_m, found.field.pixel_m, rtol=0.01
+    ):
+        ours, theirs = (f"{1e9 * pixel_m:.1f} nm" for pixel_m in (model.object_pixel_m, found.field.pixel_m))
+        said.append(
+            f"The model paints pixels of {ours}, the scan's are {theirs}: it was made for another geometry."
+        )
+    if model.not_shown:
+        said.append(f"Kinds of objects that the model has not learned from: {', '.join(model.not_shown)}.")
+    return tuple(said)
+
+
+def contents(found: Sequence[ScanFindings], model: Predictor, origin: Origin) -> ReportContent:
+    """Return all that the report says."""
+    return ReportContent(
+        title=f"{model.name}: can its images be trusted?",
+        subtitle="ptycholive evaluate",
+        date=origin.date,
+        sections=[section(scan, verdict_on(scan, model)) for scan in found],
+        tables=[
+            Table("Cost", ("what", "how much"), tuple(model.cost.items()), prose=True),
+            Table("Where this comes from", ("what", "which"), _provenance(model, origin), prose=True),
+        ],
+    )
+
+
+def figures(found: Sequence[ScanFindings], model: Predictor, origin: Origin) -> dict[str, Any]:
+    """Return the same as plain values, for programs."""
+    return {
+        "date": origin.date,
+        "command": origin.command,
+        "environment": origin.environment,
+        "model": {"name": model.name, "cost": model.cost, **model.origin},
+        "scans": [_scan_figures(scan, verdict_on(scan, model)) for scan in found],
+    }
+
+
+def _provenance(model: Predictor, origin: Origin) -> list[tuple[str, str]]:
+    versions = ", ".join(f"{name} {word or 'not known'}" for name, word in origin.environment.items())
+    return [
+        *model.origin.items(),
+        ("evaluated by", origin.command),
+        ("on", origin.date),
+        ("versions", versions),
+    ]
+
+
+def _scan_figures(found: ScanFindings, said: Verdict) -> dict[str, Any]:
+    return {
+        "name": found.name,
+        "frames": len(found.field.counts),
+        "object_pixel_m": found.field.pixel_m,
+        "verdict": as_json(said),
+        "residuals": {**as_json(found.residuals), "explained": found.residuals.explained},
+        "frames_per_second": found.painted.frames_per_second,
+        "ways": [_rival_figures(rival) for rival in found.rivals],
+        "against_the_reference": None if found.evaluation is None else _set_figures(found.evaluation),
+    }
+
+
+def _rival_figures(rival: Rival) -> dict[str, Any]:
+    return {
+        "name": rival.name,
+        "forward_residual": rival.residual,
+        "seconds_per_frame": rival.seconds_per_frame,
+        "likeness": None if rival.likeness is None else as_json(rival.likeness),
+    }
+
+
+def _set_figures(evaluation: Evaluation) -> dict[str, Any]:
+    return {
+        "tiles": as_json(evaluation.tiles),
+        "tile_phase_rms_rad": evaluation.tile_rms_rad.tolist(),
+        "paper": _mosaic_figures(evaluation.paper),
+        "circle": _mosaic_figures(evaluation.circle),
+    }
+
+
+def _mosaic_figures(mosaic: JudgedMosaic) -> dict[str, Any]:
+    return {
+        **as_json(mosaic.figures),
+        "band_shares": as_json(mosaic.spectrum.shares),
+        "true_band_shares": as_json(mosaic.truth_spectrum.shares),
+    }
+
+
+@contextmanager
+def _bar(label: str, what: str, length: int) -> Iterator[Any]:
+    """Show a progress bar on a terminal."""
+    with click.progressbar(
+        length=length, label=f"{label}: {what}", file=sys.stderr, hidden=not sys.stderr.isatty()
+    ) as bar:
+        yield bar.update
+
+
+def _judge(
+    path: Path, model: Predictor, engines: Sequence[IterativeSettings], limit: int | None
+) -> ScanFindings:
+    with open_scan(path) as scan:
+        return judge_scan(scan, model, engines, limit, partial(_bar, path.name))
+
+
+def _origin(model: str, data: Sequence[Path], options: dict[str, Any]) -> Origin:
+    words = ["ptycholive", "evaluate", model, *map(str, data), "--out", str(options["out"])]
+    for engine in options["engines"]:
+        words += ["--iterative", engine]
+    if options["engines"]:
+        words += ["--iterations", str(options["iterations"])]
+    if options["limit"] is not None:
+        words += ["--limit", str(options["limit"])]
+    now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
+    return Origin(shlex.join(words), now, environment())
+
+
+@click.command(
+    "evaluate",
+    epilog="""\b
+Example:
+  ptycholive evaluate siemens-star siemens_star_aps.cxi --out evaluation
+  ptycholive evaluate runs/star/best.ckpt siemens_star_aps.cxi --out evaluation --iterative epie""",
+)
+@click.argument("model")
+@click.argument("data", type=click.Path(path_type=Path, dir_okay=False), nargs=-1, required=True)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, file_okay=False),
+    required=True,
+    help=f"Folder for {REPORT} and {FIGURES}; made if need be.",
+)
+@click.option(
+    "--iterative",
+    "engines",
+    type=click.Choice(get_args(Engine)),
+    multiple=True,
+    help="Reconstruct the same frames with this engine too, beside the network; may be given again.",
+)
+@click.option(
+    "--iterations",
+    type=click.IntRange(min=1),
+    default=50,
+    show_default=True,
+    help="Of each iterative engine.",
+)
+@click.option("--limit", type=click.IntRange(min=1), help="Take only the first so many frames of each scan.")
+def command(model: str, data: tuple[Path, ...], **options: Any) -> None:
+    """Judge MODEL on the frames of DATA, and by the reference that a scan file may hold.
+
+    MODEL is a bundle's folder, the name of a shipped one, or a checkpoint of `train`.
+    """
+    out: Path = options["out"]
+    engines = [
+        IterativeSettings(engine, options["iterations"], device="cpu") for engine in options["engines"]
+    ]
+    try:
+        predictor = open_model(model)
+        found = [_judge(path, predictor, engines, options["limit"]) for path in data]
+        origin = _origin(model, data, options)
+        out.mkdir(parents=True, exist_ok=True)
+        write_report(out / REPORT, contents(found, predictor, origin))
+        plain = json.dumps(figures(found, predictor, origin), indent=2, allow_nan=False)
+        (out / FIGURES).write_text(plain + "\n", encoding="utf-8")
+    except (BundleError, CheckpointError, ScanFileError, ValueError, OSError) as error:
+        raise click.UsageError(" ".join(str(error).split())) from error
+    for scan in found:
+        click.echo(f"{scan.name}: {verdict_on(scan, predictor).headline}")
+    click.echo(f"report: {out / REPORT}")
