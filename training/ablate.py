@@ -15,6 +15,7 @@ from training.plan import Precision
 from training.study import STUDIES, CellBusyError, Record, Study, read_cell, reconstruct_cell, run_cell
 from training.study_plots import plot_convergence, plot_cost
 from training.study_tables import Verdicts, study_table, verdicts
+from training.train import legal_devices
 
 
 @click.command(
@@ -48,7 +49,9 @@ A study that was stopped goes on; started twice, it shares its cells out over tw
     "--table-only", is_flag=True, help="Train nothing: write the tables of the cells that are done."
 )
 @click.option("--precision", type=click.Choice(get_args(Precision)), default="32-true", show_default=True)
-@click.option("--devices", default="auto", show_default=True, help="Handed to Lightning.")
+@click.option(
+    "--devices", callback=legal_devices, default="auto", show_default=True, help="Handed to Lightning."
+)
 @click.option(
     "--num-nodes", type=click.IntRange(min=1), default=1, show_default=True, help="Handed to Lightning."
 )
@@ -89,9 +92,11 @@ def run_study(
 
 def _reconstructions(study: Study, out: Path) -> list[Record]:
     """Reconstruct the same test frames iteratively: minutes, so they are made whenever they lack."""
+    records = []
     for cell in study.reconstructions():
         click.echo(f"{cell.engine} on {cell.data}, {cell.split}", err=True)
-    return [reconstruct_cell(cell, out) for cell in study.reconstructions()]
+        records.append(reconstruct_cell(cell, out))
+    return records
 
 
 def write_study(name: str, study: Study, records: list[Record], out: Path) -> str:

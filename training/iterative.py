@@ -14,6 +14,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
 from importlib import import_module
+from importlib.util import find_spec
 from types import ModuleType
 from typing import Any, Literal
 
@@ -366,7 +367,12 @@ def _imported(name: str) -> ModuleType:
 
     pty-chi names one class of torchvision, a blur that is not used here. So that it can be imported beside
     any build of torch, an empty torchvision stands in for the real one where that cannot be imported.
+
+    Raises:
+        ValueError: pty-chi is not installed.
     """
+    if name not in sys.modules and find_spec("ptychi") is None:
+        raise ValueError("iterative engines need pty-chi: pip install 'ptycholive[iterative]'")
     stand_in = {} if name in sys.modules or torchvision_works() else _empty_torchvision()
     sys.modules.update(stand_in)
     try:

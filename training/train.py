@@ -72,7 +72,12 @@ _ONE_OR_MORE = click.IntRange(min=1)
 _DEVICES = re.compile(r"auto|[1-9]\d*|\d+(,\d+)+")
 
 
-def _devices(_: click.Context, __: click.Parameter, devices: str) -> str:
+def legal_devices(_: click.Context, __: click.Parameter, devices: str) -> str:
+    """Return what --devices was given, as Lightning takes it.
+
+    Raises:
+        BadParameter: it is not "auto", a number or numbers.
+    """
     if not _DEVICES.fullmatch(devices):
         raise click.BadParameter('"auto", how many, or their numbers such as 0,2')
     return devices
@@ -178,7 +183,7 @@ Example:
 )
 @click.option(
     "--devices",
-    callback=_devices,
+    callback=legal_devices,
     default="auto",
     show_default=True,
     help='Handed to Lightning: "auto", how many, or their numbers.',

@@ -9,7 +9,7 @@ from scipy import ndimage
 
 from model.judge import forward_residual, likeness
 from model.optics import far_field
-from training.iterative import IterativeSettings, reconstruct, torchvision_works
+from training.iterative import IterativeSettings, _imported, reconstruct, torchvision_works
 from training.objects import discs
 
 HEIGHT, WIDTH = 32, 27  # neither square nor even: an axis or a centre mistaken shows
@@ -218,3 +218,9 @@ def install_torchvision(folder, monkeypatch, source):
         monkeypatch.delitem(sys.modules, name)
     monkeypatch.syspath_prepend(folder)
     monkeypatch.setattr(sys, "modules", dict(sys.modules))
+
+
+def test_without_pty_chi_it_is_told_what_to_install(monkeypatch):
+    monkeypatch.setattr("training.iterative.find_spec", lambda _: None)
+    with pytest.raises(ValueError, match=r"pip install 'ptycholive\[iterative\]'"):
+        _imported("ptychi.never_imported")

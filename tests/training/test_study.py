@@ -139,3 +139,9 @@ def test_a_table_can_be_written_of_what_is_done_so_far(quick, tmp_path):
     told = CliRunner().invoke(command, ["--study", "wrapping", "--table-only", "--out", str(tmp_path)])
     assert told.exit_code == 0
     assert told.output == ""  # no cell is done there
+
+
+def test_devices_that_are_none_are_told_in_one_line(tmp_path):
+    told = CliRunner().invoke(command, ["--quick", "--devices", "banana", "--out", str(tmp_path)])
+    assert told.exit_code == 2
+    assert "how many, or their numbers" in told.output
