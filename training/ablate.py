@@ -12,9 +12,17 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 from model.scans import ScanFileError
 from training.checkpoint import CheckpointError
 from training.plan import Precision
-from training.study import STUDIES, CellBusyError, Record, Study, read_cell, reconstruct_cell, run_cell
-from training.study_plots import plot_convergence, plot_cost
-from training.study_tables import Verdicts, study_table, verdicts
+from training.studies.plots import plot_convergence, plot_cost
+from training.studies.study import (
+    STUDIES,
+    CellBusyError,
+    Record,
+    Study,
+    read_cell,
+    reconstruct_cell,
+    run_cell,
+)
+from training.studies.tables import Verdicts, study_table, verdicts
 from training.train import legal_devices
 
 

@@ -19,15 +19,15 @@ import numpy as np
 from model.bundle import BundleError
 from model.scans import ScanFileError, open_scan
 from training.checkpoint import CheckpointError
-from training.evaluation import Evaluation, JudgedMosaic
-from training.findings import Rival, ScanFindings, judge_scan
-from training.iterative import Engine, IterativeSettings
-from training.metrics import as_json
-from training.predictor import Predictor, open_model
+from training.judging.evaluation import Evaluation, JudgedMosaic
+from training.judging.iterative import Engine, IterativeSettings
+from training.judging.metrics import as_json
+from training.judging.predictor import Predictor, open_model
 from training.provenance import environment
-from training.report import ReportContent, Table, Verdict, write_report
-from training.sections import section
-from training.trust import verdict
+from training.reporting.findings import Rival, ScanFindings, judge_scan
+from training.reporting.report import ReportContent, Table, Verdict, write_report
+from training.reporting.sections import section
+from training.reporting.verdict import verdict
 
 REPORT, FIGURES = "report.html", "figures.json"
 

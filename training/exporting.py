@@ -9,62 +9,23 @@ from pathlib import Path
 from typing import Any
 
 import click
-import msgspec
 import numpy as np
 from torch import Tensor
 
 from model.bundle import BundleError
 from model.export import ExportRequest, export_bundle
 from model.scans import Reference, ScanFileError
-from training import train
 from training.checkpoint import Checkpoint, CheckpointError, load_task, read_checkpoint
-from training.figures import family_figures
 from training.frames import EVALUATION_SEED
-from training.objects import EVERY_FAMILY, HELD_OUT
+from training.judging.families import family_figures
 from training.plan import TrainingPlan, read_reference
-from training.provenance import environment
-from training.simulate import FrameFactory
+from training.record import plan_of, training_record
+from training.simulation.factory import FrameFactory
+from training.simulation.objects import EVERY_FAMILY, HELD_OUT
 from training.task import ReconstructionTask
 
 PARITY_FRAMES = 64
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
-_NO_PLAN = "{} was not trained with --probe: only a network that was fitted to an instrument is exported"
-
-
-def plan_of(checkpoint: Checkpoint) -> TrainingPlan:
-    """Return the plan that a checkpoint records.
-
-    Raises:
-        CheckpointError: it is not that of a network that was fitted to an instrument's probe.
-    """
-    try:
-        return TrainingPlan.from_record(checkpoint.record["plan"])
-    except (KeyError, msgspec.ValidationError) as error:
-        raise CheckpointError(_NO_PLAN.format(checkpoint.path)) from error
-
-
-def command_of(checkpoint: Checkpoint) -> str | None:
-    """Return the command that is written beside a checkpoint, None where there is none."""
-    file = checkpoint.path.with_name(train.COMMAND)
-    return file.read_text(encoding="utf-8").strip() if file.is_file() else None
-
-
-def training_record(checkpoint: Checkpoint, plan: TrainingPlan) -> dict[str, Any]:
-    """Return how the network was trained, for the bundle's description."""
-    return {
-        "command": command_of(checkpoint),
-        "seed": plan.seed,
-        "samples_seen": checkpoint.steps * plan.batch,
-        "batch": plan.batch,
-        "precision": plan.precision,
-        "data": "simulated frames only: the scan's probe × random objects × counting noise",
-        "recipe": asdict(plan.recipe),
-        "not_shown_in_training": [n for n in EVERY_FAMILY if n not in plan.recipe.objects.families],
-        "schedule": asdict(checkpoint.config.schedule),
-        "loss": asdict(checkpoint.config.loss),
-        "environment": checkpoint.record.get("environment"),
-        "exported_with": environment(),
-    }
 
 
 def figures(task: ReconstructionTask, plan: TrainingPlan, tiles: int) -> dict[str, Any]:

@@ -11,10 +11,10 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset, Sampler
 
-from training.labelled import LabelledSet
+from training.datasets.labelled import LabelledSet
+from training.datasets.splits import Indices, Split
 from training.plan import TrainingPlan
-from training.simulate import FrameFactory, Sample
-from training.splits import Indices, Split
+from training.simulation.factory import FrameFactory, Sample
 
 VALIDATION_SEED = 1_000_000  # added to the run's: the objects that choose the best checkpoint
 EVALUATION_SEED = 2_000_000  # added to the run's: the objects of the figures, which chose nothing

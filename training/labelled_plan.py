@@ -9,12 +9,12 @@ import torch
 
 from model.network import NetworkConfig
 from model.sadgs import SadgsConfig, percentile_counts
-from training.labelled import LabelledSet
+from training.datasets.labelled import LabelledSet
+from training.datasets.sets import open_set
+from training.datasets.splits import Indices, SplitName
 from training.method import Recipe
 from training.methods import METHODS
 from training.plan import PERCENTILE, Precision
-from training.sets import open_set
-from training.splits import Indices, SplitName
 from training.task import ScheduleConfig, TaskConfig
 
 
@@ -23,7 +23,7 @@ class LabelledPlan:
     """One training run of a published method on a labelled set.
 
     Attributes:
-        data: a set of training.sets by name, or a file.
+        data: a set of training.datasets.sets by name, or a file.
         method: of training.methods.
         split: of the set.
         epochs: passes over the training frames; None: as many as the method was published with. The

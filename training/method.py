@@ -10,7 +10,7 @@ import torch
 from torch import Tensor, nn
 
 from model.network import NetworkConfig, Prediction
-from training.simulate import Sample
+from training.simulation.factory import Sample
 
 
 class ScalarPrediction(NamedTuple):

@@ -13,7 +13,7 @@ from model.losses import LossWeights, amplitude_loss, composite_loss, gradient_e
 from model.network import NetworkConfig, PaperNetwork, Prediction
 from training.baselines import dpi, ppn, ptychonn, ptynet
 from training.method import Method, Recipe, ScalarPrediction
-from training.simulate import Sample
+from training.simulation.factory import Sample
 
 PAPER_RECIPE = Recipe(clip=1.0)
 _SUMMED = LossWeights(circular=0.0, gradient=0.0, ssim=0.0, consistency=0.0)  # pixel terms only

@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from model.network import Kind, NetworkConfig
 from model.sadgs import SadgsConfig, percentile_counts
 from model.scans import Reference, ScanFileError, open_scan
-from training.simulate import FrameFactory, SimulationRecipe
+from training.simulation.factory import FrameFactory, SimulationRecipe
 from training.task import ScheduleConfig, TaskConfig
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]

@@ -17,11 +17,11 @@ from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
 from training.checkpoint import CheckpointError, read_checkpoint
+from training.datasets.splits import split_set
 from training.frames import LabelledFrames, SimulatedFrames
 from training.labelled_plan import LabelledPlan, configure_labelled
 from training.plan import TrainingPlan, configure, read_reference
 from training.provenance import environment
-from training.splits import split_set
 from training.task import ReconstructionTask, TaskConfig
 
 BEST, LAST = "best", "last"  # checkpoints of a run's folder, .ckpt

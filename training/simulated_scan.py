@@ -14,9 +14,9 @@ from numpy.typing import NDArray
 
 from model.optics import intensity
 from model.scans import Reference, ScanFile, ScanFileError, open_scan, write_scan
-from training.objects import EVERY_FAMILY, FAMILIES, HELD_OUT, ObjectRecipe, random_object
 from training.plan import read_reference
-from training.simulate import CameraRecipe, photograph
+from training.simulation.factory import CameraRecipe, photograph
+from training.simulation.objects import EVERY_FAMILY, FAMILIES, HELD_OUT, ObjectRecipe, random_object
 
 BATCH = 16  # frames photographed at once
 Counts = NDArray[np.uint16]

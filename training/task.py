@@ -19,7 +19,7 @@ from model.network import NetworkConfig, Prediction
 from model.variants import build_network
 from training.method import ScalarPrediction, read_out
 from training.methods import METHODS
-from training.simulate import Sample, probe_weight_map
+from training.simulation.factory import Sample, probe_weight_map
 
 
 @dataclass(frozen=True, slots=True)

@@ -13,16 +13,16 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from model.network import Kind
 from model.scans import ScanFileError
+from training.datasets.sets import SETS
+from training.datasets.splits import SPLIT_NAMES
 from training.labelled_plan import LabelledPlan
 from training.methods import METHODS
 from training.plan import Precision, TrainingPlan
 from training.provenance import command_line
+from training.record import COMMAND
 from training.run import BEST, Plan, fit, prepare
-from training.sets import SETS
-from training.simulate import SimulationRecipe
-from training.splits import SPLIT_NAMES
+from training.simulation.factory import SimulationRecipe
 
-COMMAND = "command.txt"  # in a run's folder: how it was started
 _OF_SIMULATION = (
     "kind",
     "tile_px",

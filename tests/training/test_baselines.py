@@ -11,7 +11,7 @@ from model.optics import far_field
 from model.sadgs import SadgsConfig
 from training.baselines import dpi, ppn, ptychonn, ptynet
 from training.method import ScalarPrediction
-from training.simulate import FrameFactory, Sample, SimulationRecipe
+from training.simulation.factory import FrameFactory, Sample, SimulationRecipe
 
 BASELINES = [ptychonn, dpi, ptynet, ppn]
 of_every_baseline = pytest.mark.parametrize("baseline", BASELINES, ids=lambda b: b.__name__.split(".")[-1])

@@ -8,18 +8,18 @@ from click.testing import CliRunner
 
 from model.judge import Likeness
 from model.scans import open_scan, write_scan
+from training.datasets.loaders import labelled_from_scan
 from training.evaluate import FIGURES, REPORT, cautions, command
-from training.evaluation import evaluate_set, paint
-from training.findings import judge_scan
-from training.iterative import IterativeSettings
-from training.loaders import labelled_from_scan
+from training.judging.evaluation import evaluate_set, paint
+from training.judging.iterative import IterativeSettings
+from training.judging.predictor import Predictor, count_macs, open_model
 from training.plan import TrainingPlan, configure
-from training.predictor import Predictor, count_macs, open_model
 from training.provenance import environment
-from training.simulate import CameraRecipe, SimulationRecipe
+from training.reporting.findings import judge_scan
+from training.reporting.verdict import Residuals, counting_noise, verdict
 from training.simulated_scan import ScanRecipe, write_simulated_scan
+from training.simulation.factory import CameraRecipe, SimulationRecipe
 from training.task import ReconstructionTask
-from training.trust import Residuals, counting_noise, verdict
 
 EDGE = 16
 STEADY = CameraRecipe(flux_jitter=0, mode_jitter=0, background_counts=0)

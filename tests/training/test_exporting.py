@@ -12,11 +12,12 @@ from model.bundle import load_bundle
 from model.scans import open_scan
 from training import train
 from training.checkpoint import CheckpointError, load_task, read_checkpoint
-from training.exporting import command, plan_of
-from training.figures import held_out_frames
+from training.exporting import command
+from training.judging.families import held_out_frames
 from training.labelled_plan import LabelledPlan
-from training.objects import FAMILIES
 from training.plan import TrainingPlan
+from training.record import plan_of
+from training.simulation.objects import FAMILIES
 
 
 @pytest.fixture(scope="module")

@@ -5,10 +5,10 @@ from click.testing import CliRunner
 from lightning import seed_everything
 
 from training.checkpoint import load_task, read_checkpoint
+from training.datasets.splits import split_set
 from training.frames import EpochOrder, LabelledFrames
 from training.labelled_plan import LabelledPlan, configure_labelled
 from training.run import fit, gather, prepare
-from training.splits import split_set
 from training.train import command
 
 TINY = LabelledPlan("usaf-tiny", epochs=2)

@@ -8,7 +8,7 @@ from model.network import NetworkConfig, Prediction
 from model.sadgs import SadgsConfig
 from training.method import ScalarPrediction, read_out
 from training.methods import ABLATIONS, METHODS, ScalarPhaseNetwork, euclidean_loss
-from training.simulate import Sample
+from training.simulation.factory import Sample
 
 SHAPE = (32, 32)
 CONFIG = NetworkConfig("paper", SadgsConfig(500.0), SHAPE, SHAPE)

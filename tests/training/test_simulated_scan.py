@@ -4,8 +4,8 @@ from click.testing import CliRunner
 
 from model.judge import forward_residual
 from model.scans import open_scan
-from training.simulate import CameraRecipe
 from training.simulated_scan import ScanRecipe, command, raster_corners, simulate_scan
+from training.simulation.factory import CameraRecipe
 
 STILL = CameraRecipe(flux_jitter=0, mode_jitter=0, background_counts=0)
 

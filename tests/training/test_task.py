@@ -6,7 +6,7 @@ from torch.optim import Adam
 
 from model.sadgs import SadgsConfig
 from training.method import ScalarPrediction
-from training.simulate import FrameFactory, Sample, SimulationRecipe
+from training.simulation.factory import FrameFactory, Sample, SimulationRecipe
 from training.task import NetworkConfig, ReconstructionTask, ScheduleConfig, TaskConfig, tile_errors
 
 

@@ -12,7 +12,7 @@ from model.scans import write_scan
 from training.checkpoint import CheckpointError, load_task, read_checkpoint
 from training.plan import TrainingPlan, configure
 from training.run import fit, prepare
-from training.simulate import SimulationRecipe
+from training.simulation.factory import SimulationRecipe
 from training.train import command
 
 RECIPE = SimulationRecipe(object_size=64, tiles_per_object=4)

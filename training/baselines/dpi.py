@@ -16,7 +16,7 @@ from model.network import NetworkConfig
 from training.baselines.keras_defaults import batch_norm, glorot
 from training.baselines.pixel_loss import pixel_loss
 from training.method import Method, Recipe, ScalarPrediction
-from training.simulate import Sample
+from training.simulation.factory import Sample
 
 DROPOUT = 0.2
 

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from training.method import ScalarPrediction
-from training.simulate import Sample
+from training.simulation.factory import Sample
 
 
 def pixel_loss(

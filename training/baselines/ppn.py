@@ -29,7 +29,7 @@ from model.network import NetworkConfig
 from training.baselines.keras_defaults import batch_norm, glorot
 from training.baselines.pixel_loss import pixel_loss
 from training.method import Method, Recipe, ScalarPrediction
-from training.simulate import Sample
+from training.simulation.factory import Sample
 
 PATCH_PX = 8
 COPIES = 3  # of the pattern: the code's networks take colour images

@@ -13,7 +13,7 @@ from torch.nn import functional
 from model.network import NetworkConfig
 from training.baselines.pixel_loss import pixel_loss
 from training.method import Method, Recipe, ScalarPrediction
-from training.simulate import Sample
+from training.simulation.factory import Sample
 
 
 class PtychoNN(nn.Module):

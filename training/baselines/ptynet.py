@@ -14,7 +14,7 @@ from torch.nn import functional
 from model.network import NetworkConfig
 from training.baselines.pixel_loss import pixel_loss
 from training.method import Method, Recipe, ScalarPrediction
-from training.simulate import Sample
+from training.simulation.factory import Sample
 
 SLOPE = 0.2  # of the leaky ReLU below zero
 DARK = 1e-6  # added to the largest modulus of a frame, which may be zero

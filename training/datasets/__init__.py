@@ -1,0 +1,1 @@
+"""Sets of frames with known tiles: made, loaded, split."""

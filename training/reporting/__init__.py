@@ -1,0 +1,1 @@
+"""What a person reads of a judgement: sentences, pictures, one HTML file."""

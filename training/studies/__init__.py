@@ -1,0 +1,1 @@
+"""Grids of trainings, their tables and plots."""
