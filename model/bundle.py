@@ -42,6 +42,20 @@ class ProbeDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     file: PlainFileName = "probe.npy"
 
 
+class TrustDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """When the model is to be believed, from simulated frames that it never learned from.
+
+    Attributes:
+        residual: median and 99th percentile of the frames' forward residual.
+        error_rad: pairs (forward residual, root mean square phase error of such frames), both rising.
+        frame_counts: 1st and 99th percentile of a frame's photons.
+    """
+
+    residual: tuple[float, float]
+    error_rad: tuple[tuple[float, float], ...]
+    frame_counts: tuple[float, float]
+
+
 class BundleDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The contents of `model.json`.
 
@@ -60,6 +74,7 @@ class BundleDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         parameters: how many numbers were learned.
         training: command, seed and data recipe.
         figures: what it reached, on what.
+        trust: when it is to be believed; None: nobody has found out.
     """
 
     name: str
@@ -80,6 +95,7 @@ class BundleDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     parameters: int
     training: dict[str, Any]
     figures: dict[str, Any]
+    trust: TrustDescription | None = None
     format: Literal[1] = 1
 
 

@@ -28,10 +28,12 @@ class Painted:
 
     Attributes:
         tiles: those that could be stitched.
+        counts: (n, H, W) of their frames, as the engine took them.
         infer_s, stitch_s: how long each took.
     """
 
     tiles: Tiles
+    counts: NDArray[Any]
     infer_s: float
     stitch_s: float
 
@@ -79,8 +81,9 @@ class Painter:
         run.ledger.infer(tiles.indices)
         inferred_ns = self._clock_ns()
         self._look_at_residual(run, tiles, counts[0, 0], inferred_ns)
-        stitched = self._stitch(run, tiles)
-        return Painted(stitched, (inferred_ns - begun_ns) * 1e-9, (self._clock_ns() - inferred_ns) * 1e-9)
+        placed = self._stitch(run, tiles)
+        stitch_s = (self._clock_ns() - inferred_ns) * 1e-9
+        return Painted(_only(tiles, placed), counts[placed, 0], (inferred_ns - begun_ns) * 1e-9, stitch_s)
 
     def _infer(self, batch: Batch, counts: NDArray[Any]) -> Tiles:
         amplitude, cos, sin = self._engine.infer(counts)
@@ -107,8 +110,8 @@ class Painter:
         run.residual = residual if math.isfinite(residual) else run.residual
         self._residual_ns = now_ns
 
-    def _stitch(self, run: ScanRun, tiles: Tiles) -> Tiles:
-        """Return those that are in the mosaic now."""
+    def _stitch(self, run: ScanRun, tiles: Tiles) -> NDArray[np.bool_]:
+        """Return which are in the mosaic now, (n,)."""
         went = run.mosaic.add(tiles)
         run.ledger.stitch(went.stitched)
         for reason, indices in (("outside", went.outside), ("not_finite", went.not_finite)):
@@ -118,9 +121,9 @@ class Painter:
                     reason,
                     f"tiles not stitched ({reason}): check the positions' unit, and the bundle",
                 )
-        stitched = _only(tiles, np.isin(tiles.indices, went.stitched))
-        run.note_placed(stitched, self._clock_ns())
-        return stitched
+        placed: NDArray[np.bool_] = np.isin(tiles.indices, went.stitched)
+        run.note_placed(_only(tiles, placed), self._clock_ns())
+        return placed
 
 
 def _only(tiles: Tiles, which: NDArray[np.bool_]) -> Tiles:
