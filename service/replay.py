@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import itertools
 import math
-import re
 import threading
 import time
 from collections.abc import Callable, Iterable, Iterator
@@ -15,9 +14,8 @@ from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, Protocol, cast
+from typing import Any, Final, Literal, cast, get_args
 
-import numpy as np
 import zmq
 from numpy.typing import NDArray
 
@@ -26,14 +24,17 @@ from service.errors import ConfigError, StalledError
 from service.faults import Faults
 from service.messages import Positions, ScanEnd, ScanStart
 from service.sources import check_endpoint, open_endpoint
-from service.wire import dectris_v2, native
-from service.wire.fields import legal_scan_name
+from service.wire import native
+from service.wire.fields import legal_scan_name, made_legal
+from service.wire.senders import SENDERS, Encoding, Sender, Sending
 
 Lane = Literal["detector", "positions"]
 Progress = Callable[[int, int], None]
 
-_LATER_FORMATS: Final = ("dectris-v1", "array-1.0")
-_ENCODINGS: Final = ("raw", "lz4", "bslz4")
+FORMATS: Final = tuple(SENDERS)
+
+_ENCODINGS: Final = get_args(Encoding)
+_UNTOLD_FRAME_TIME_S: Final = 1e-3
 _READ_BYTES: Final = 1 << 24
 _WAITING_BYTES: Final = 1 << 26
 _MOST_WAITING_MESSAGES: Final = 1000
@@ -49,7 +50,7 @@ class ReplayPlan:
 
     Attributes:
         scan: name of the scan, 1-128 of `[A-Za-z0-9._-]`; with `loop`, each round adds `-0001`, `-0002` …
-        format: "native" or "dectris-v2".
+        format: one of `FORMATS`.
         encoding: "raw", "lz4" or "bslz4".
         rate_hz: frames a second; None as fast as they are taken.
         loop: begin anew, for ever.
@@ -58,12 +59,12 @@ class ReplayPlan:
         frames_per_message: native only.
         positions: all in the "start" message, with the "frames" (native only), or as a "stream" of their own:
             native positions messages to another endpoint.
-        series_id: number of the first series (dectris-v2).
+        series_id: number of the first series (dectris-v1, dectris-v2).
     """
 
     scan: str
     format: str = "native"
-    encoding: Literal["raw", "lz4", "bslz4"] = "bslz4"
+    encoding: Encoding = "bslz4"
     rate_hz: float | None = None
     loop: bool = False
     faults: Faults = field(default_factory=Faults)
@@ -79,18 +80,16 @@ class ReplayPlan:
                 raise ConfigError(f"replay: {what}")
 
     def _checks(self) -> Iterator[tuple[bool, str]]:
-        formats = ", ".join(_SENDERS)
-        later = self.format in _LATER_FORMATS
-        yield later, f"format {self.format} cannot be sent yet; these can: {formats}"
-        yield self.format not in _SENDERS, f"format {self.format!r} is unknown; these can be sent: {formats}"
+        formats = ", ".join(FORMATS)
+        yield self.format not in SENDERS, f"format {self.format!r} is unknown; these can be sent: {formats}"
         yield self.encoding not in _ENCODINGS, f"encoding {self.encoding!r} is not raw, lz4 or bslz4"
         yield not legal_scan_name(self.scan), f"scan name {self.scan!r} is not 1-128 of [A-Za-z0-9._-]"
         yield self.rate_hz is not None and not 0 < self.rate_hz < math.inf, "the rate must be positive"
         yield self.frames is not None and self.frames < 1, "at least one frame must be sent"
         yield self.frames_per_message < 1, "at least one frame goes into a message"
-        if self.format == "dectris-v2":
-            yield self.frames_per_message > 1, "dectris-v2 carries one frame a message"
-            yield self.positions == "frames", "dectris-v2 carries no positions with its frames"
+        if not SENDERS[self.format].whole_stacks:
+            yield self.frames_per_message > 1, f"{self.format} carries one frame a message"
+            yield self.positions == "frames", f"{self.format} carries no positions with its frames"
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -119,7 +118,7 @@ class Sent:
 
 def scan_name(path: Path) -> str:
     """Return a legal scan name made of a file's name."""
-    return re.sub(r"[^A-Za-z0-9._-]+", "_", path.stem)[:128] or "scan"
+    return made_legal(path.stem)
 
 
 def messages(scan: ScanFile, plan: ReplayPlan, series: int = 0) -> Iterator[Outgoing]:
@@ -135,10 +134,8 @@ def messages(scan: ScanFile, plan: ReplayPlan, series: int = 0) -> Iterator[Outg
         ScanFileError: the frames cannot be read.
     """
     count = min(plan.frames or len(scan), len(scan))
-    start = _scan_start(scan, plan, count)
-    sender = _SENDERS[plan.format](start, plan, series)
-    with_frames = scan.positions_m if plan.positions == "frames" else None
-    frames = (sender.frames(*stack, with_frames) for stack in _stacks(scan, count, plan.frames_per_message))
+    sender = _sender(scan, plan, count, series)
+    frames = _frame_messages(scan, plan, count, sender)
     yield Outgoing(sender.start())
     if plan.positions == "stream":
         yield from _interleaved(plan.faults.applied(frames), _position_messages(plan.scan, scan, count), plan)
@@ -192,62 +189,15 @@ def run_replay(
         return _send_rounds(scan, plan, lanes, _Schedule(plan.rate_hz), progress or _no_progress, halt)
 
 
-class _Sender(Protocol):
-    """Makes one scan's messages in one format."""
-
-    def start(self) -> list[bytes]: ...
-
-    def frames(self, first: int, counts: NDArray[Any], positions_m: NDArray[np.float64] | None) -> Outgoing:
-        """Return the message of the frames from `first` on; `positions_m` are those of the whole scan."""
-        ...
-
-    def end(self) -> list[bytes]: ...
-
-
-class _NativeSender:
-    def __init__(self, start: ScanStart, plan: ReplayPlan, _series: int) -> None:
-        self._start = start
-        self._encoding = plan.encoding
-
-    def start(self) -> list[bytes]:
-        return native.encode_start(self._start)
-
-    def frames(self, first: int, counts: NDArray[Any], positions_m: NDArray[np.float64] | None) -> Outgoing:
-        told = None if positions_m is None else positions_m[first : first + len(counts)]
-        parts = native.encode_frames(self._start.scan, first, counts, self._encoding, told)
-        return Outgoing(parts, frames=len(counts))
-
-    def end(self) -> list[bytes]:
-        return native.encode_end(ScanEnd(self._start.scan, self._start.frames))
-
-
-class _DectrisV2Sender:
-    def __init__(self, start: ScanStart, plan: ReplayPlan, series: int) -> None:
-        if start.dtype.kind != "u":
-            raise ConfigError(f"dectris-v2 carries unsigned integers, not {start.dtype}: send it as native")
-        self._encoding = plan.encoding
-        self._series = dectris_v2.SentSeries(
-            start,
-            plan.series_id + series,
-            armed=datetime.now(UTC),
-            frame_time_s=1e-3 if plan.rate_hz is None else 1 / plan.rate_hz,
-        )
-
-    def start(self) -> list[bytes]:
-        return dectris_v2.encode_start(self._series)
-
-    def frames(self, first: int, counts: NDArray[Any], _positions_m: NDArray[np.float64] | None) -> Outgoing:
-        return Outgoing(dectris_v2.encode_image(self._series, first, counts[0], self._encoding), frames=1)
-
-    def end(self) -> list[bytes]:
-        return dectris_v2.encode_end(self._series)
-
-
-_SENDERS: Final[dict[str, Callable[[ScanStart, ReplayPlan, int], _Sender]]] = {
-    "native": _NativeSender,
-    "dectris-v2": _DectrisV2Sender,
-}
-FORMATS: Final = tuple(_SENDERS)
+def _sender(scan: ScanFile, plan: ReplayPlan, count: int, series: int) -> Sender:
+    sending = Sending(
+        start=_scan_start(scan, plan, count),
+        encoding=plan.encoding,
+        series=plan.series_id + series,
+        armed=datetime.now(UTC),
+        frame_time_s=_UNTOLD_FRAME_TIME_S if plan.rate_hz is None else 1 / plan.rate_hz,
+    )
+    return SENDERS[plan.format](sending)
 
 
 def _scan_start(scan: ScanFile, plan: ReplayPlan, count: int) -> ScanStart:
@@ -264,6 +214,12 @@ def _scan_start(scan: ScanFile, plan: ReplayPlan, count: int) -> ScanStart:
         mask=scan.mask,
         positions_m=scan.positions_m[:count] if plan.positions == "start" else None,
     )
+
+
+def _frame_messages(scan: ScanFile, plan: ReplayPlan, count: int, sender: Sender) -> Iterator[Outgoing]:
+    for first, counts in _stacks(scan, count, plan.frames_per_message):
+        told = scan.positions_m[first : first + len(counts)] if plan.positions == "frames" else None
+        yield Outgoing(sender.frames(first, counts, told), frames=len(counts))
 
 
 def _stacks(scan: ScanFile, count: int, per_message: int) -> Iterator[tuple[int, NDArray[Any]]]:

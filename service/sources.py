@@ -8,14 +8,16 @@ import time
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from types import TracebackType
-from typing import Final, Literal, Protocol
+from typing import Final, Literal
 
 import zmq
 
 from service.errors import ConfigError, MessageError, StreamError
 from service.messages import Event
+from service.wire.array_1 import Array1Decoder
+from service.wire.dectris_v1 import DectrisV1Decoder
 from service.wire.dectris_v2 import DectrisV2Decoder
-from service.wire.fields import Parts
+from service.wire.detecting import Decoder, DetectingDecoder
 from service.wire.native import NativeDecoder
 from service.wire.pixels import DEFAULT_LIMITS, Limits
 
@@ -26,17 +28,12 @@ _LOCAL: Final = re.compile(r"(ipc|inproc)://.+")
 _LAST_PORT: Final = 65535
 
 
-class Decoder(Protocol):
-    """What every format's decoder offers."""
-
-    def decode(self, parts: Parts, received_ns: int) -> list[Event]:
-        """Return the events of one message, or raise `MessageError`."""
-        ...
-
-
 _DECODERS: Final[Mapping[str, Callable[[Limits, str | None], Decoder]]] = {
     "native": lambda limits, _channel: NativeDecoder(limits),
+    "dectris-v1": lambda limits, _channel: DectrisV1Decoder(limits),
     "dectris-v2": DectrisV2Decoder,
+    "array-1.0": lambda limits, _channel: Array1Decoder(limits),
+    "auto": lambda limits, channel: DetectingDecoder(lambda told: decoder_for(told, limits, channel)),
 }
 FORMATS: Final = tuple(_DECODERS)
 
@@ -45,7 +42,7 @@ def decoder_for(stream_format: str, limits: Limits = DEFAULT_LIMITS, channel: st
     """Return a new decoder of a stream format.
 
     Args:
-        stream_format: one of `FORMATS`.
+        stream_format: one of `FORMATS`; "auto" takes that of the first message.
         limits: what its peer may make us take memory for.
         channel: the detector's channel to take, where the format has several; None takes the first.
 

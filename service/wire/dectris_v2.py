@@ -6,9 +6,8 @@ read in `typed_arrays`, without a hook, so it does not matter that the hook's si
 
 from __future__ import annotations
 
-from collections import OrderedDict
 from collections.abc import Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from datetime import UTC, datetime
 from typing import Any, Final
 
@@ -17,35 +16,36 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import MessageError, PixelError
-from service.messages import Counts, Event, Float64, Image, Rejected, ScanEnd, ScanStart
+from service.messages import Counts, Event, Float64, ScanEnd, ScanStart
 from service.wire.fields import (
+    METRES_AN_ANGSTROM,
+    Message,
     Parts,
     decode_positions,
+    distance_m,
     encode_positions_m,
     items,
     legal_scan_name,
+    positive,
+    scaled,
     short,
 )
+from service.wire.packed import PackedFrame
 from service.wire.pixels import DEFAULT_LIMITS, Limits, checked_dtype, checked_shape
-from service.wire.typed_arrays import TypedArray, write_array
+from service.wire.series import Series, SeriesBook
+from service.wire.typed_arrays import read_array, write_array
 
 _SELF_DESCRIBED: Final = 55799
 _LARGEST_SERIES_ID: Final = 2**64 - 1
-_METRES_AN_ANGSTROM: Final = 1e-10
 _TIME_BASE_HZ: Final = 50_000_000
-
-Message = Mapping[Any, Any]
 
 
 @dataclass(frozen=True, slots=True)
-class _Series:
-    """What an image of a started series is read with; `dtype` None until the first image tells it."""
+class _Series(Series):
+    """A series, its unique id, and the channel of it that is taken."""
 
-    scan: str
-    unique_id: object
-    frame_shape: tuple[int, int]
-    dtype: np.dtype[Any] | None
-    channel: str | None
+    unique_id: object = None
+    channel: str | None = None
 
 
 class DectrisV2Decoder:
@@ -55,7 +55,7 @@ class DectrisV2Decoder:
         """Take the images of `channel`, or of the first channel where None."""
         self._limits = limits
         self._channel = channel
-        self._series: OrderedDict[int, _Series] = OrderedDict()
+        self._series: SeriesBook[_Series] = SeriesBook(limits)
 
     def decode(self, parts: Parts, received_ns: int) -> list[Event]:
         """Return the events of one message.
@@ -88,44 +88,21 @@ class DectrisV2Decoder:
         except PixelError as error:
             raise MessageError(f"start of series {series_id}: {error}") from error
         unique_id = message.get("series_unique_id")
-        self._remember(series_id, _Series(start.scan, unique_id, start.frame_shape, dtype, channel))
+        series = _Series(start.scan, start.frame_shape, dtype, unique_id=unique_id, channel=channel)
+        self._series.remember(series_id, series)
         return start
-
-    def _remember(self, series_id: int, series: _Series) -> None:
-        self._series[series_id] = series
-        self._series.move_to_end(series_id)
-        if len(self._series) > self._limits.max_known_scans:
-            self._series.popitem(last=False)
 
     def _image(self, message: Message, series_id: int, received_ns: int) -> list[Event]:
         index = _whole(message, "image_id", self._limits.max_scan_frames - 1)
-        series = self._known(message, series_id)
-        if series is None:
-            return self._image_without_start(message, series_id, index, received_ns)
-        try:
-            packed = _frame_of(message, series)
-            counts = packed.unpack(self._limits)
-        except PixelError as error:
-            return [Rejected(series.scan, index, "undecodable", str(error))]
-        if series.dtype is None:
-            self._series[series_id] = replace(series, dtype=packed.dtype)
-        return [Image(series.scan, index, counts, received_ns)]
+        series = self._known(message, series_id) or self._missed(message, series_id)
+        return self._series.image(
+            series_id, series, index, lambda: _packed(message, series.channel), received_ns
+        )
 
-    def _image_without_start(
-        self, message: Message, series_id: int, index: int, received_ns: int
-    ) -> list[Event]:
-        """Begin a series whose start was missed with what its image tells."""
-        scan = _scan_name(message, series_id)
-        try:
-            packed = _packed(message, self._channel)
-            counts = packed.unpack(self._limits)
-        except PixelError as error:
-            detail = f"series {series_id} never started here, and its image cannot be read: {error}"
-            return [Rejected(scan, index, "no_header", detail)]
+    def _missed(self, message: Message, series_id: int) -> _Series:
+        """Return a series of which nothing has been heard so far."""
         unique_id = message.get("series_unique_id")
-        self._remember(series_id, _Series(scan, unique_id, packed.shape, packed.dtype, self._channel))
-        start = ScanStart(scan, packed.shape, counts.dtype, assumed=_assumed(packed, index))
-        return [start, Image(scan, index, counts, received_ns)]
+        return _Series(_scan_name(message, series_id), unique_id=unique_id, channel=self._channel)
 
     def _known(self, message: Message, series_id: int) -> _Series | None:
         """Return the series of a message; a unique id that differs means that the numbers began anew."""
@@ -157,11 +134,11 @@ def _scan_start(message: Message, scan: str, channel: str | None, limits: Limits
         frame_shape=frame_shape,
         dtype=_image_dtype(message),
         frames=_expected_frames(message, limits),
-        wavelength_m=_scaled(_positive(message, "incident_wavelength"), _METRES_AN_ANGSTROM),
-        distance_m=_distance_m(message),
-        detector_pixel_m=_positive(message, "pixel_size_x"),
-        object_pixel_m=_positive(told, "object_pixel_m"),
-        saturation=_positive(message, "saturation_value"),
+        wavelength_m=scaled(positive(message, "incident_wavelength"), METRES_AN_ANGSTROM),
+        distance_m=distance_m(message),
+        detector_pixel_m=positive(message, "pixel_size_x"),
+        object_pixel_m=positive(told, "object_pixel_m"),
+        saturation=positive(message, "saturation_value"),
         mask=_mask(message, channel, frame_shape, limits),
         positions_m=_told_positions(told),
     )
@@ -191,7 +168,7 @@ def _image_dtype(message: Message) -> np.dtype[Any]:
     """Return the pixel type told; else the smallest that holds the saturation value, as devices choose it."""
     told = message.get("image_dtype")
     if told is None:
-        return np.min_scalar_type(int(min(_positive(message, "saturation_value") or 2**32 - 1, 2**32 - 1)))
+        return np.min_scalar_type(int(min(positive(message, "saturation_value") or 2**32 - 1, 2**32 - 1)))
     if not isinstance(told, str) or told not in ("uint8", "uint16", "uint32"):
         raise PixelError(f"image_dtype {short(told)} is not uint8, uint16 or uint32")
     return checked_dtype(np.dtype(told))
@@ -201,14 +178,6 @@ def _expected_frames(message: Message, limits: Limits) -> int | None:
     """Return the images of the series; None where not told, or armed to run on and on."""
     told = message.get("number_of_images")
     return told if type(told) is int and 0 < told <= limits.max_scan_frames else None
-
-
-def _distance_m(message: Message) -> float | None:
-    """Return the sample-detector distance: along the beam, the third part of the translation."""
-    translation = message.get("detector_translation")
-    parts = items(translation)
-    told = {"z": abs(parts[2])} if len(parts) == 3 and isinstance(parts[2], int | float) else {}
-    return _positive(message, "detector_distance") or _positive(told, "z")
 
 
 def _mask(
@@ -222,7 +191,7 @@ def _mask(
     told = masks.get(channel) if isinstance(masks, Mapping) else None
     if not isinstance(told, cbor2.CBORTag):
         return None
-    packed = TypedArray.read(told)
+    packed = read_array(told)
     if packed.shape != frame_shape:
         raise PixelError(
             f"pixel mask of {short(packed.shape)} for frames of {short(frame_shape)}: is a region set?"
@@ -242,16 +211,7 @@ def _told_positions(told: Message) -> Float64 | None:
         return None
 
 
-def _frame_of(message: Message, series: _Series) -> TypedArray:
-    packed = _packed(message, series.channel)
-    if packed.shape != series.frame_shape:
-        raise PixelError(f"image of {short(packed.shape)} in a series of {short(series.frame_shape)}")
-    if series.dtype is not None and packed.dtype.itemsize != series.dtype.itemsize:
-        raise PixelError(f"image of {packed.dtype} in a series of {series.dtype}")
-    return packed
-
-
-def _packed(message: Message, wanted: str | None) -> TypedArray:
+def _packed(message: Message, wanted: str | None) -> PackedFrame:
     """Return the pixels of the wanted channel, of the first where None."""
     channels = message.get("data")
     if not isinstance(channels, Mapping) or not channels:
@@ -259,15 +219,7 @@ def _packed(message: Message, wanted: str | None) -> TypedArray:
     channel = next(iter(channels)) if wanted is None else wanted
     if channel not in channels:
         raise PixelError(f"the image holds {short(list(channels))}, not channel {channel!r}")
-    return TypedArray.read(channels[channel])
-
-
-def _assumed(packed: TypedArray, index: int) -> str:
-    height, width = packed.shape
-    return (
-        f"frames of {height} × {width} {packed.dtype.name} as image {index} has, no mask and no geometry; "
-        "was the service up before the detector was armed?"
-    )
+    return read_array(channels[channel])
 
 
 def _whole(message: Message, key: str, largest: int) -> int:
@@ -275,18 +227,6 @@ def _whole(message: Message, key: str, largest: int) -> int:
     if type(value) is not int or not 0 <= value <= largest:
         raise MessageError(f"{key} {short(value)} is not a number from 0 to {largest}: is this Stream V2?")
     return value
-
-
-def _positive(message: Message, key: str) -> float | None:
-    """Return a positive finite number, None where it is not told: devices send 0 for what nobody set."""
-    value = message.get(key)
-    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
-        return None
-    return float(value)
-
-
-def _scaled(value: float | None, factor: float) -> float | None:
-    return None if value is None else value * factor
 
 
 @dataclass(frozen=True, slots=True)
@@ -363,7 +303,7 @@ def _told_fields(series: SentSeries) -> dict[str, object]:
     start = series.start
     fields = {
         "number_of_images": start.frames,
-        "incident_wavelength": _scaled(start.wavelength_m, 1 / _METRES_AN_ANGSTROM),
+        "incident_wavelength": scaled(start.wavelength_m, 1 / METRES_AN_ANGSTROM),
         "detector_translation": None if start.distance_m is None else [0.0, 0.0, start.distance_m],
         "pixel_size_x": start.detector_pixel_m,
         "pixel_size_y": start.detector_pixel_m,

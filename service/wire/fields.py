@@ -1,9 +1,9 @@
-"""Fields that several formats share: scan names, scan positions, and what to print of a peer's values."""
+"""Fields that several formats share: scan names, positions, lengths, and what to print of a peer's values."""
 
 from __future__ import annotations
 
 import re
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from typing import Any, Final
 
 import numpy as np
@@ -12,6 +12,10 @@ from service.errors import MessageError
 from service.messages import Float64
 
 Parts = Sequence[bytes | memoryview]
+Message = Mapping[Any, Any]
+
+METRES_AN_ANGSTROM: Final = 1e-10
+
 
 SCAN_NAME_PATTERN: Final = r"^[A-Za-z0-9._-]{1,128}\Z"
 _SCAN_NAME: Final = re.compile(SCAN_NAME_PATTERN)
@@ -21,6 +25,11 @@ _BYTES_A_POSITION: Final = 16
 def legal_scan_name(name: object) -> bool:
     """Tell whether `name` is text of 1-128 characters out of `[A-Za-z0-9._-]`."""
     return isinstance(name, str) and _SCAN_NAME.match(name) is not None
+
+
+def made_legal(text: str) -> str:
+    """Return a legal scan name made of any text."""
+    return re.sub(r"[^A-Za-z0-9._-]+", "_", text)[:128] or "scan"
 
 
 def decode_positions(blob: bytes | memoryview, count: int | None = None) -> Float64:
@@ -47,6 +56,26 @@ def decode_positions(blob: bytes | memoryview, count: int | None = None) -> Floa
 def encode_positions_m(positions_m: Float64) -> bytes:
     """Return (n, 2) positions y, x in metres as little-endian float64 pairs."""
     return np.ascontiguousarray(positions_m, dtype="<f8").tobytes()
+
+
+def positive(message: Message, key: str) -> float | None:
+    """Return a positive finite number, None where it is not told: devices send 0 for what nobody set."""
+    value = message.get(key)
+    if isinstance(value, bool) or not isinstance(value, int | float) or not 0 < value < 1e30:
+        return None
+    return float(value)
+
+
+def scaled(value: float | None, factor: float) -> float | None:
+    """Return a number in another unit, None where it is not told."""
+    return None if value is None else value * factor
+
+
+def distance_m(message: Message) -> float | None:
+    """Return the sample-detector distance: told as such, or along the beam, the translation's third part."""
+    parts = items(message.get("detector_translation"))
+    told = {"z": abs(parts[2])} if len(parts) == 3 and isinstance(parts[2], int | float) else {}
+    return positive(message, "detector_distance") or positive(told, "z")
 
 
 def items(value: object) -> Sequence[Any]:

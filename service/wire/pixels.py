@@ -44,8 +44,9 @@ class Limits:
 
     Attributes:
         max_message_bytes: all parts of one message together; also its pixels once decompressed.
-        max_head_bytes: the map in front of a native message.
-        max_parts: parts of one message.
+        max_head_bytes: the map in front of a native message, the JSON in front of pixels.
+        max_configuration_bytes: a DECTRIS V1 configuration; ours tells planned positions, 22 bytes each.
+        max_parts: parts of one message; a DECTRIS V1 header has nine.
         max_frame_pixels: H × W of one frame.
         max_frames_per_message: frames in one message.
         max_scan_frames: frame numbers lie below this.
@@ -55,7 +56,8 @@ class Limits:
 
     max_message_bytes: int = 1 << 28
     max_head_bytes: int = 1 << 20
-    max_parts: int = 8
+    max_configuration_bytes: int = 1 << 22
+    max_parts: int = 16
     max_frame_pixels: int = 1 << 25
     max_frames_per_message: int = 4096
     max_scan_frames: int = 1 << 24

@@ -7,7 +7,6 @@ in its place, tag 56500 `[algorithm, element size, bytes]`. Both algorithms use 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 from typing import Any, Final
 
 import cbor2
@@ -16,7 +15,8 @@ from numpy.typing import NDArray
 
 from service.errors import PixelError
 from service.wire.fields import items, short
-from service.wire.pixels import Blob, Limits, decode_pixels, encode_pixels
+from service.wire.packed import PackedFrame
+from service.wire.pixels import encode_pixels
 
 _MULTI_DIM: Final = 40
 _COMPRESSED: Final = 56500
@@ -25,48 +25,21 @@ _TAG_OF: Final = {1: 64, 2: 69, 4: 70}
 _ENCODING_OF: Final = {"bslz4": "bslz4", "lz4": "hdf5-lz4"}
 
 
-@dataclass(frozen=True, slots=True)
-class TypedArray:
-    """A (H, W) array of unsigned integers as it lies in the message, not yet unpacked.
+def read_array(node: object) -> PackedFrame:
+    """Take apart a decoded CBOR item: a (H, W) array of unsigned integers.
 
-    Attributes:
-        shape: (H, W).
-        dtype: type of an element, in the byte order sent.
-        encoding: one of `pixels.ENCODINGS`.
-        blob: the bytes.
+    Raises:
+        PixelError: it is no such array, or what it says of itself disagrees.
     """
-
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-    encoding: str
-    blob: Blob
-
-    @classmethod
-    def read(cls, node: object) -> TypedArray:
-        """Take apart a decoded CBOR item.
-
-        Raises:
-            PixelError: it is no array of unsigned integers, or what it says of itself disagrees.
-        """
-        shape, typed = _fields(node, _MULTI_DIM, 2)
-        if not isinstance(typed, cbor2.CBORTag) or typed.tag not in _TYPED:
-            raise PixelError("the array's elements are not of a known unsigned type")
-        dtype = np.dtype(_TYPED[typed.tag])
-        sides = items(shape)
-        if len(sides) != 2 or not all(type(side) is int for side in sides):
-            raise PixelError(f"array shape {short(shape)} is not [y, x]")
-        encoding, blob = _content(typed.value, dtype.itemsize)
-        return cls((sides[0], sides[1]), dtype, encoding, blob)
-
-    def unpack(self, limits: Limits) -> NDArray[Any]:
-        """Return the (H, W) array, read-only, little-endian.
-
-        Raises:
-            PixelError: it is above the limits, or its bytes are damaged.
-        """
-        stack = decode_pixels(self.blob, self.shape, self.dtype, self.encoding, limits=limits)
-        frame: NDArray[Any] = stack[0]
-        return frame
+    shape, typed = _fields(node, _MULTI_DIM, 2)
+    if not isinstance(typed, cbor2.CBORTag) or typed.tag not in _TYPED:
+        raise PixelError("the array's elements are not of a known unsigned type")
+    dtype = np.dtype(_TYPED[typed.tag])
+    sides = items(shape)
+    if len(sides) != 2 or not all(type(side) is int for side in sides):
+        raise PixelError(f"array shape {short(shape)} is not [y, x]")
+    encoding, blob = _content(typed.value, dtype.itemsize)
+    return PackedFrame((sides[0], sides[1]), dtype, encoding, blob)
 
 
 def write_array(array: NDArray[Any], encoding: str) -> cbor2.CBORTag:

@@ -1,6 +1,7 @@
 """A detector made of a scan file: what it sends, as messages and over real sockets."""
 
 import itertools
+import json
 import threading
 import time
 import tracemalloc
@@ -14,12 +15,11 @@ from model.scans import open_scan, write_scan
 from service.errors import ConfigError, StalledError
 from service.faults import Faults
 from service.messages import Image, Positions, ScanEnd, ScanStart
-from service.replay import ReplayPlan, Sent, messages, run_replay, scan_name
+from service.replay import FORMATS, ReplayPlan, Sent, messages, run_replay, scan_name
 from service.sources import Source, decoder_for
 
 STAR = Path(__file__).parents[2] / "service" / "data" / "siemens_star_aps.cxi"
 LOOPBACK = "tcp://127.0.0.1:*"
-FORMATS = ("native", "dectris-v2")
 
 
 @pytest.fixture(scope="module")
@@ -96,32 +96,34 @@ def test_faults_hit_the_frames_and_nothing_else(star, format_):
     assert np.array_equal(np.vstack([positions.positions_m for positions in told]), star.positions_m[:200])
 
 
-def test_a_mask_and_a_saturation_reach_the_other_side(tmp_path):
+@pytest.mark.parametrize("format_", ["dectris-v1", "dectris-v2"])
+def test_a_mask_and_a_saturation_reach_the_other_side(tmp_path, format_):
     mask = np.zeros((6, 6), bool)
     mask[1, 2] = True
     path = tmp_path / "scan.cxi"
     write_scan(path, np.ones((2, 6, 6), np.uint16), np.zeros((2, 2)), saturation=4095.0, mask=mask)
     with open_scan(path) as scan:
-        start = events(scan, ReplayPlan("s", format="dectris-v2"))[0]
+        start = events(scan, ReplayPlan("s", format=format_))[0]
     assert np.array_equal(start.mask, mask)
     assert start.saturation == 4095.0
 
 
-def test_float_frames_are_native_only(tmp_path):
+@pytest.mark.parametrize("format_", FORMATS)
+def test_float_frames_are_sent_where_the_format_can_carry_them(tmp_path, format_):
     path = tmp_path / "scan.cxi"
     write_scan(path, np.full((2, 6, 6), 0.5, np.float32), np.zeros((2, 2)))
     with open_scan(path) as scan:
-        assert images(events(scan, ReplayPlan("s")))[0].counts.max() == 0.5
-        with pytest.raises(ConfigError, match="native"):
-            events(scan, ReplayPlan("s", format="dectris-v2"))
+        if format_.startswith("dectris"):
+            with pytest.raises(ConfigError, match="native"):
+                events(scan, ReplayPlan("s", format=format_))
+        else:
+            assert images(events(scan, ReplayPlan("s", format=format_)))[0].counts.max() == 0.5
 
 
 @pytest.mark.parametrize(
     ("change", "told"),
     [
-        ({"format": "dectris-v1"}, "cannot be sent yet; these can: native, dectris-v2"),
-        ({"format": "array-1.0"}, "cannot be sent yet"),
-        ({"format": "morse"}, "unknown"),
+        ({"format": "morse"}, "unknown; these can be sent: native, dectris-v1, dectris-v2, array-1.0"),
         ({"encoding": "zip"}, "raw, lz4 or bslz4"),
         ({"scan": "my scan"}, "scan name"),
         ({"rate_hz": 0.0}, "rate"),
@@ -130,6 +132,8 @@ def test_float_frames_are_native_only(tmp_path):
         ({"frames_per_message": 0}, "one frame"),
         ({"format": "dectris-v2", "frames_per_message": 2}, "one frame a message"),
         ({"format": "dectris-v2", "positions": "frames"}, "no positions"),
+        ({"format": "dectris-v1", "positions": "frames"}, "no positions"),
+        ({"format": "array-1.0", "frames_per_message": 2}, "one frame a message"),
     ],
 )
 def test_a_plan_that_no_detector_could_follow_is_told(change, told):
@@ -232,10 +236,14 @@ def test_each_round_of_a_loop_is_a_scan_of_its_own(star):
     assert ends == ["star-0001", "star-0002", "star-0003"]
 
 
-def test_the_rounds_of_a_loop_are_series_of_their_own(star):
-    plan = ReplayPlan("star", format="dectris-v2", frames=1, series_id=40)
+@pytest.mark.parametrize(
+    ("format_", "key", "read"),
+    [("dectris-v1", "series", json.loads), ("dectris-v2", "series_id", cbor2.loads)],
+)
+def test_the_rounds_of_a_loop_are_series_of_their_own(star, format_, key, read):
+    plan = ReplayPlan("star", format=format_, frames=1, series_id=40)
     starts = [next(messages(star, plan, series)) for series in range(2)]
-    assert [cbor2.loads(start.parts[0])["series_id"] for start in starts] == [40, 41]
+    assert [read(start.parts[0])[key] for start in starts] == [40, 41]
 
 
 @pytest.mark.parametrize("somebody_listens", [True, False])
@@ -245,7 +253,7 @@ def test_a_replay_stops_at_once_when_told(star, somebody_listens, tmp_path):
     began_s = time.monotonic()
     with Source(LOOPBACK, decoder_for("native"), bind=True) as source:
         to = source.endpoint if somebody_listens else f"ipc://{tmp_path}/nobody"
-        sent = run_replay(star, ReplayPlan("star", rate_hz=0.1), to, stop=stop)
+        sent = run_replay(star, ReplayPlan("star", rate_hz=0.1, frames=5), to, stop=stop)
     assert time.monotonic() - began_s < 3
     assert sent == (Sent(scans=0, messages=2, frames=1) if somebody_listens else Sent())
 

@@ -1,7 +1,10 @@
 """Receiving sockets, over real loopback TCP and IPC."""
 
+import gzip
 import time
+from pathlib import Path
 
+import cbor2
 import numpy as np
 import pytest
 import zmq
@@ -10,7 +13,10 @@ from service.errors import ConfigError, MessageError
 from service.messages import Image, ScanEnd, ScanStart
 from service.sources import FORMATS, Source, decoder_for
 from service.wire import native
+from service.wire.array_1 import Array1Decoder
+from service.wire.dectris_v1 import DectrisV1Decoder
 from service.wire.dectris_v2 import DectrisV2Decoder
+from service.wire.detecting import DetectingDecoder
 from service.wire.native import NativeDecoder
 from service.wire.pixels import Limits
 
@@ -167,12 +173,32 @@ def test_a_port_that_cannot_be_is_told(context):
         Source("tcp://127.0.0.1:99999", NativeDecoder(), bind=True, context=context)
 
 
-@pytest.mark.parametrize(("name", "kind"), [("native", NativeDecoder), ("dectris-v2", DectrisV2Decoder)])
+@pytest.mark.parametrize(
+    ("name", "kind"),
+    [
+        ("native", NativeDecoder),
+        ("dectris-v1", DectrisV1Decoder),
+        ("dectris-v2", DectrisV2Decoder),
+        ("array-1.0", Array1Decoder),
+        ("auto", DetectingDecoder),
+    ],
+)
 def test_every_format_has_its_decoder(name, kind):
     assert isinstance(decoder_for(name), kind)
     assert name in FORMATS
 
 
+def test_the_nine_parts_of_a_recorded_header_come_through_the_socket(context, push):
+    recording = Path(__file__).parents[1] / "data" / "stream1_eiger1M_maxiv.cbor.gz"
+    header = cbor2.loads(gzip.decompress(recording.read_bytes()))[0]
+    assert len(header) == 9
+    with Source(LOOPBACK, DectrisV1Decoder(), bind=True, context=context) as source:
+        push.connect(source.endpoint)
+        push.send_multipart(header)
+        (start,) = received(source, 1)[0].events
+    assert start.frame_shape == (1065, 1030)
+
+
 def test_an_unknown_format_is_told_with_those_there_are():
-    with pytest.raises(ConfigError, match="native, dectris-v2"):
+    with pytest.raises(ConfigError, match=r"native, dectris-v1, dectris-v2, array-1\.0, auto"):
         decoder_for("dectris-v9")

@@ -1,0 +1,191 @@
+"""DECTRIS Stream V1, part by part: what each holds, and how they are put together again.
+
+A proxy may send the parts of a header or an image as messages of their own, or header and configuration as
+two. So parts are gathered until their header or image is whole, wherever the borders between messages lie.
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+from typing import Annotated, Final, Literal
+
+import msgspec
+import numpy as np
+
+from service.errors import MessageError, PixelError
+from service.wire.fields import Parts
+from service.wire.json_parts import Whole, decode_json
+from service.wire.packed import PackedFrame, packed_frame
+from service.wire.pixels import Blob, Limits
+
+_SeriesNumber = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
+_Side = Annotated[int, msgspec.Meta(ge=1)]
+
+_OPENING: Final = b"{"
+
+
+class Header(msgspec.Struct, tag_field="htype", tag="dheader-1.0", frozen=True):
+    """First part of a header: the detector is armed."""
+
+    series: _SeriesNumber
+    header_detail: Literal["all", "basic", "none"] = "basic"
+
+
+class ImageHead(msgspec.Struct, tag_field="htype", tag="dimage-1.0", frozen=True):
+    """First part of an image."""
+
+    series: _SeriesNumber
+    frame: Whole
+
+
+class SeriesEnd(msgspec.Struct, tag_field="htype", tag="dseries_end-1.0", frozen=True):
+    """The only part of an end."""
+
+    series: _SeriesNumber
+
+
+class ArrayHead(msgspec.Struct, frozen=True):
+    """What stands in front of pixels: of an image, and of the tables in a header. `shape` is [x, y]."""
+
+    htype: str
+    shape: tuple[_Side, _Side]
+    type: str
+    encoding: str = "<"
+
+
+Head = Header | ImageHead | SeriesEnd
+
+
+class _Kind(msgspec.Struct, frozen=True):
+    htype: str = ""
+
+
+_HEAD_TYPES: Final = ("dheader-1.0", "dimage-1.0", "dseries_end-1.0")
+_KINDS: Final = msgspec.json.Decoder(_Kind)
+_HEADS: Final = msgspec.json.Decoder(Head)
+_ARRAY_HEADS: Final = msgspec.json.Decoder(ArrayHead)
+_NEEDED: Final = {"none": 0, "basic": 1, "all": 7}  # configuration; then three tables, each with its head
+_PARTS_OF_AN_IMAGE: Final = 2
+
+
+@dataclass(slots=True)
+class Gathered:
+    """A head and the parts that follow it.
+
+    Attributes:
+        head: the first part.
+        parts: those after it, as far as they came.
+    """
+
+    head: Head
+    parts: list[Blob] = field(default_factory=list)
+
+    @property
+    def needed(self) -> int:
+        """How many parts make it whole."""
+        match self.head:
+            case Header():
+                return _NEEDED[self.head.header_detail]
+            case ImageHead():
+                return _PARTS_OF_AN_IMAGE
+            case SeriesEnd():
+                return 0
+
+    @property
+    def allowed(self) -> int:
+        """How many parts there may be: an image's times and its appendix, or the header's appendix."""
+        return self.needed + {Header: 1, ImageHead: 2, SeriesEnd: 0}[type(self.head)]
+
+    @property
+    def whole(self) -> bool:
+        """Whether nothing that is needed is missing."""
+        return len(self.parts) >= self.needed
+
+
+class Gatherer:
+    """Takes messages, gives whole headers, images and ends."""
+
+    def __init__(self, limits: Limits) -> None:
+        self._limits = limits
+        self._open: Gathered | None = None
+
+    def take(self, parts: Parts) -> tuple[Gathered | None, Gathered | None]:
+        """Return what a message shows to be cut short, if anything; and what is whole with it, if anything.
+
+        Raises:
+            MessageError: the message begins nothing, and continues nothing that was begun.
+        """
+        if not parts:
+            raise MessageError("a message without parts")
+        head = _head(parts[0], self._limits)
+        if head is None:
+            return None, self._continue(parts)
+        before, self._open = self._open, Gathered(head)
+        cut_short = None if before is None or before.whole else before
+        return cut_short, self._continue(parts[1:], begun=True)
+
+    def _continue(self, parts: Parts, *, begun: bool = False) -> Gathered | None:
+        gathered = self._open
+        if gathered is None or len(gathered.parts) + len(parts) > gathered.allowed:
+            self._open = None
+            raise MessageError("this message begins no header, image or end: is this Stream V1?")
+        told_before = gathered.whole and not begun
+        gathered.parts.extend(parts)
+        if sum(map(len, gathered.parts)) > self._limits.max_message_bytes:
+            self._open = None
+            raise MessageError("the parts of one image or header are above max_message_bytes")
+        if told_before or not gathered.whole:
+            return None
+        self._open = Gathered(gathered.head, [b""] * len(gathered.parts))  # its pixels need not be kept
+        return gathered
+
+
+def read_image(parts: Sequence[Blob], limits: Limits) -> PackedFrame:
+    """Return the pixels of an image.
+
+    Args:
+        parts: those after its first one: the array's head, its bytes, and what else there is.
+        limits: how long the head may be.
+
+    Raises:
+        PixelError: they are not all there, or what they say of themselves cannot be.
+    """
+    if len(parts) < _PARTS_OF_AN_IMAGE:
+        raise PixelError("its pixels never came: does a proxy lose messages?")
+    try:
+        head = decode_json(parts[0], _ARRAY_HEADS, limits.max_head_bytes)
+    except MessageError as error:
+        raise PixelError(f"the head of its pixels: {error}") from error
+    return packed_frame(head.shape[::-1], head.type, head.encoding, parts[1])
+
+
+def read_mask(parts: Sequence[Blob], limits: Limits) -> PackedFrame | None:
+    """Return the pixel mask in a header, uint32, 0 where a pixel is good; None where there is none.
+
+    Simulators put a few bytes in its place, which tell nothing.
+
+    Args:
+        parts: those after the configuration: heads and bytes of the tables, in turn.
+        limits: how long a head may be.
+    """
+    for head_part, blob in zip(parts[::2], parts[1::2], strict=False):
+        try:
+            head = decode_json(head_part, _ARRAY_HEADS, limits.max_head_bytes)
+        except MessageError:
+            continue
+        if head.htype == "dpixelmask-1.0" and len(blob) == 4 * math.prod(head.shape):
+            return PackedFrame(head.shape[::-1], np.dtype("<u4"), "raw", blob)
+    return None
+
+
+def _head(part: Blob, limits: Limits) -> Head | None:
+    """Return the first part of a header, an image or an end; None for any other part."""
+    if bytes(part[:1]) != _OPENING or len(part) > limits.max_head_bytes:
+        return None
+    try:
+        kind = _KINDS.decode(part).htype
+    except (ValueError, RecursionError):
+        return None
+    return decode_json(part, _HEADS, limits.max_head_bytes) if kind in _HEAD_TYPES else None

@@ -1,0 +1,95 @@
+"""Parts that hold JSON, checked against a schema; and the note that our own senders leave in it.
+
+Receivers skip keys that they do not know. So our senders tell what a format has no word for, above all the
+planned positions, under the one key `ptycholive`: in DECTRIS V1's configuration, and in the second part of
+MAX IV's header.
+"""
+
+from __future__ import annotations
+
+from typing import Annotated, Final, TypeVar
+
+import msgspec
+
+from service.errors import MessageError
+from service.messages import Float64, ScanStart
+from service.wire.fields import SCAN_NAME_PATTERN, decode_positions, encode_positions_m
+from service.wire.pixels import Blob
+
+ScanName = Annotated[str, msgspec.Meta(pattern=SCAN_NAME_PATTERN)]
+Whole = Annotated[int, msgspec.Meta(ge=0)]
+Positive = Annotated[float, msgspec.Meta(gt=0, lt=1e30)]
+Read = TypeVar("Read")
+
+_WORDS_OF_AN_ERROR: Final = 120
+
+
+def decode_json(part: Blob, schema: msgspec.json.Decoder[Read], most_bytes: int) -> Read:
+    """Return what a part of a message says.
+
+    Args:
+        part: the bytes.
+        schema: what it must say.
+        most_bytes: how long it may be.
+
+    Raises:
+        MessageError: it is too long, no JSON, or does not fit the schema.
+    """
+    if len(part) > most_bytes:
+        raise MessageError(f"{len(part)} bytes in the place of JSON: are the message's parts in order?")
+    try:
+        return schema.decode(part)
+    except (ValueError, RecursionError) as error:
+        raise MessageError(f"not the JSON expected: {str(error)[:_WORDS_OF_AN_ERROR]}") from error
+
+
+class Note(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+    """What our senders add to a format; `positions_m` is base64 of float64 pairs y, x."""
+
+    scan: ScanName | None = None
+    frames: Whole | None = None
+    wavelength_m: Positive | None = None
+    distance_m: Positive | None = None
+    detector_pixel_m: Positive | None = None
+    object_pixel_m: Positive | None = None
+    saturation: Positive | None = None
+    positions_m: bytes | None = None
+
+    def positions(self) -> Float64 | None:
+        """Return the planned positions, (n, 2) y, x in metres; None where none are told, or damaged ones."""
+        if not self.positions_m:
+            return None
+        try:
+            return decode_positions(self.positions_m)
+        except MessageError:
+            return None
+
+
+class _Noted(msgspec.Struct, frozen=True):
+    ptycholive: Note = Note()
+
+
+_NOTES: Final = msgspec.json.Decoder(_Noted)
+
+
+def decode_note(part: Blob) -> Note:
+    """Return our note; an empty one where there is none: what else is there is not ours to judge."""
+    try:
+        return _NOTES.decode(part).ptycholive
+    except (ValueError, RecursionError):
+        return Note()
+
+
+def noted(start: ScanStart) -> dict[str, Note]:
+    """Return what to add to a map of JSON: all of `start` but the frames' shape, type and mask."""
+    note = Note(
+        scan=start.scan,
+        frames=start.frames,
+        wavelength_m=start.wavelength_m,
+        distance_m=start.distance_m,
+        detector_pixel_m=start.detector_pixel_m,
+        object_pixel_m=start.object_pixel_m,
+        saturation=start.saturation,
+        positions_m=None if start.positions_m is None else encode_positions_m(start.positions_m),
+    )
+    return {"ptycholive": note}

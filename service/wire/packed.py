@@ -1,0 +1,68 @@
+"""A frame as it lies in a message, whatever the format: not yet unpacked."""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+from typing import Any, Final
+
+import numpy as np
+from numpy.typing import NDArray
+
+from service.errors import PixelError
+from service.wire.fields import short
+from service.wire.pixels import PIXEL_DTYPES, Blob, Limits, decode_pixels
+
+_ENCODING: Final = re.compile(r"(?P<shuffled>bs(?P<bits>8|16|32)?)?-?(?P<lz4>lz4)?(?P<order>[<>]?)")
+
+
+@dataclass(frozen=True, slots=True)
+class PackedFrame:
+    """A (H, W) array of pixels and how to unpack it.
+
+    Attributes:
+        shape: (H, W).
+        dtype: type of a pixel, in the byte order sent.
+        encoding: one of `pixels.ENCODINGS`.
+        blob: the bytes.
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    encoding: str
+    blob: Blob
+
+    def unpack(self, limits: Limits) -> NDArray[Any]:
+        """Return the (H, W) array, read-only, little-endian.
+
+        Raises:
+            PixelError: it is above the limits, or its bytes are damaged.
+        """
+        stack = decode_pixels(self.blob, self.shape, self.dtype, self.encoding, limits=limits)
+        frame: NDArray[Any] = stack[0]
+        return frame
+
+
+def packed_frame(shape: tuple[int, int], pixel_type: str, encoding: str, blob: Blob) -> PackedFrame:
+    """Return a frame whose encoding is told in DECTRIS' words, `[bs[<BITS>]][[-]lz4][<|>]`.
+
+    Args:
+        shape: (H, W).
+        pixel_type: one of `pixels.PIXEL_DTYPES`.
+        encoding: `<` is raw, `lz4<` one bare LZ4 block, `bs16-lz4<` framed blocks behind a 12-byte head.
+        blob: the bytes.
+
+    Raises:
+        PixelError: type or encoding is none of these, or they disagree.
+    """
+    if pixel_type not in PIXEL_DTYPES:
+        raise PixelError(f"pixel type {short(pixel_type)} is not {', '.join(PIXEL_DTYPES)}")
+    told = _ENCODING.fullmatch(encoding)
+    if told is None or (told["shuffled"] and not told["lz4"]):
+        raise PixelError(f"encoding {short(encoding)} is not <, lz4< or bs16-lz4<")
+    dtype = np.dtype(pixel_type).newbyteorder(">" if told["order"] == ">" else "<")
+    if not told["lz4"]:
+        return PackedFrame(shape, dtype, "raw", blob)
+    if told["bits"] and int(told["bits"]) != 8 * dtype.itemsize:  # would unpack to garbage without an error
+        raise PixelError(f"encoding {short(encoding)} for pixels of {pixel_type}")
+    return PackedFrame(shape, dtype, "bslz4" if told["shuffled"] else "lz4", blob)
