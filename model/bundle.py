@@ -7,8 +7,10 @@ describes it; `probe.npy` is the probe it was fitted to.
 from __future__ import annotations
 
 import hashlib
+import math
 from contextlib import suppress
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from tokenize import TokenError
 from typing import Annotated, Any, Literal
@@ -34,6 +36,13 @@ class BundleError(Exception):
     """A bundle cannot be used; the message says what to check."""
 
 
+def _refuse_falling(name: str, numbers: tuple[float, ...]) -> None:
+    if not all(math.isfinite(number) and number > 0 for number in numbers):
+        raise ValueError(f"the numbers of {name} must be finite and positive, not {numbers}")
+    if any(a > b for a, b in pairwise(numbers)):
+        raise ValueError(f"the numbers of {name} must not fall: {numbers}")
+
+
 class ProbeDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
     """Which probe the model was fitted to: (modes, H, W) complex64, square-root photons a pixel."""
 
@@ -49,11 +58,22 @@ class TrustDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         residual: median and 99th percentile of the frames' forward residual.
         error_rad: pairs (forward residual, root mean square phase error of such frames), both rising.
         frame_counts: 1st and 99th percentile of a frame's photons.
+
+    Raises:
+        ValueError: a number is not finite or not positive, or they do not rise.
     """
 
     residual: tuple[float, float]
     error_rad: tuple[tuple[float, float], ...]
     frame_counts: tuple[float, float]
+
+    def __post_init__(self) -> None:
+        residuals, errors_rad = zip(*self.error_rad, strict=True) if self.error_rad else ((), ())
+        if len(residuals) < 2 or any(a >= b for a, b in pairwise(residuals)):
+            raise ValueError("the residuals of error_rad must rise, and be two at least")
+        for name in ("residual", "frame_counts"):
+            _refuse_falling(name, getattr(self, name))
+        _refuse_falling("error_rad", errors_rad)
 
 
 class BundleDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):

@@ -13,7 +13,7 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
-from model.optics import spectrum
+from model.optics import shifted_probes, spectrum
 
 Complex = NDArray[np.complexfloating[Any, Any]]
 Real = NDArray[np.floating[Any]]
@@ -251,24 +251,13 @@ def forward_residual(
     error = light = 0.0
     for start in range(0, len(counts), batch):
         some = slice(start, start + batch)
-        probes = _shifted_probes(probe_spectrum, top_left_px[some] - corners[some])
+        probes = shifted_probes(probe_spectrum, top_left_px[some] - corners[some])
         patches = np.stack(list(_patches(transmission, corners[some], probe.shape[1:])))
         measured = counts[some].astype(np.float64)
         modelled = np.square(np.abs(spectrum(probes * patches[:, None]))).sum(axis=1)
         error += float(np.square(np.sqrt(measured) - np.sqrt(modelled)).sum())
         light += float(measured.sum())
     return float(np.sqrt(error / light))
-
-
-def _shifted_probes(probe_spectrum: Complex, shifts_px: Real) -> Complex:
-    """Shift the probe, given as its spectrum (modes, H, W), down and right by n shifts: (n, modes, H, W)."""
-    height, width = probe_spectrum.shape[1:]
-    down, right = np.asarray(shifts_px, np.float64).T
-    rows = np.exp(-2j * np.pi * np.outer(down, np.fft.fftfreq(height)))
-    columns = np.exp(-2j * np.pi * np.outer(right, np.fft.fftfreq(width)))
-    ramps = (rows[:, :, None] * columns[:, None, :]).astype(probe_spectrum.dtype)
-    shifted: Complex = np.fft.ifft2(probe_spectrum * ramps[:, None])
-    return shifted
 
 
 def _patches(transmission: Complex, corners: NDArray[np.int_], shape: tuple[int, ...]) -> Iterator[Complex]:

@@ -44,6 +44,25 @@ def far_field(probe: Complex, tiles: Complex) -> NDArray[np.float32]:
     return patterns
 
 
+def shifted_probes(probe_spectrum: Complex, shifts_px: NDArray[np.floating[Any]]) -> Complex:
+    """Return the probe shifted down and right, by fractions of a pixel too.
+
+    Args:
+        probe_spectrum: (M, H, W) complex, `np.fft.fft2` of the modes.
+        shifts_px: (n, 2) rows, columns.
+
+    Returns:
+        (n, M, H, W) complex.
+    """
+    height, width = probe_spectrum.shape[1:]
+    down, right = np.asarray(shifts_px, np.float64).T
+    rows = np.exp(-2j * np.pi * np.outer(down, np.fft.fftfreq(height)))
+    columns = np.exp(-2j * np.pi * np.outer(right, np.fft.fftfreq(width)))
+    ramps = (rows[:, :, None] * columns[:, None, :]).astype(probe_spectrum.dtype)
+    shifted: Complex = np.fft.ifft2(probe_spectrum * ramps[:, None])
+    return shifted
+
+
 def dft_matrix(size: int, window: int) -> NDArray[np.complex128]:
     """Return the (size, window) matrix of the centred unitary DFT of a centred window.
 

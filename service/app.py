@@ -1,8 +1,8 @@
 """Threads, queues and wiring: what runs, and what talks to what.
 
-A thread a source: socket → decoder → inbox. One thread reconstructs: inbox → journey → tiles out. The
-web server and the result files have threads of their own. The inbox is the only queue on the way in and
-is bounded in bytes; when it is full the sockets are not read, and the senders wait.
+A thread a source: socket → decoder → inbox. One thread reconstructs: inbox → journey → tiles out. Another
+refines while the stream is quiet; the web server and the result files have their own. The inbox is the only
+queue on the way in and is bounded in bytes; when it is full the sockets are not read, and the senders wait.
 """
 
 from __future__ import annotations
@@ -28,6 +28,7 @@ from service.metrics import Metrics
 from service.paint import Painted
 from service.publish import TilePublisher
 from service.reconstruct import JourneySettings, Reconstruction
+from service.refine.refiner import Refiner
 from service.runs import Runs
 from service.scan_run import ScanRun
 from service.sources import Received, Source, decoder_for
@@ -40,6 +41,7 @@ _POLL_S = 0.1
 _TICK_S = 0.01
 _SWAP_S = 60.0
 _STOP_S = 5.0
+_QUIET_S = 0.2  # without a message: then there is time to refine
 _LINES_KEPT = 20
 
 
@@ -132,7 +134,7 @@ class App:
         self.failure: BaseException | None = None
         self._stopping = threading.Event()
         self._all_received = threading.Event()  # no intake will put anything into the inbox any more
-        self._receivers: list[threading.Thread] = []
+        self._workers: list[threading.Thread] = []  # they end as soon as the service is stopping
         self._reconstructor: threading.Thread | None = None
         self._swap: _Swap | None = None
         self._one_swap = threading.Lock()
@@ -140,6 +142,8 @@ class App:
         self.inbox = Inbox(settings.inbox_mib << 20)
         self.metrics = Metrics(self.runs.totals, self.queues)
         self.store = ResultStore(Path(settings.results), self.warn)
+        self.refiner = Refiner(self._quiet, settings.refine_mib, settings.refine_s)
+        self._at_work = False  # the journey is handling what came
         self._journey = Reconstruction(self.engine, _journey_settings(settings), self, time.time_ns)
         self.intakes: list[Intake] = []
         self._publisher: TilePublisher | None = None
@@ -161,7 +165,9 @@ class App:
             self.intakes.append(Intake("positions", positions, "native", positions_only))
         self._reconstructor = self._run("reconstruct", self._reconstruct)
         for number, intake in enumerate(self.intakes):
-            self._receivers.append(self._run(f"intake-{number}", partial(self._receive, intake)))
+            self._workers.append(self._run(f"intake-{number}", partial(self._receive, intake)))
+        if s.refine:
+            self._workers.append(self._run("refine", partial(self.refiner.work, self._stopping)))
 
     def stop(self) -> None:
         """End the running scan, write its result, close everything.
@@ -171,7 +177,7 @@ class App:
         """
         self._stopping.set()
         self.inbox.lift()
-        for thread in self._receivers:
+        for thread in self._workers:
             thread.join()
         self._all_received.set()
         if self._reconstructor is not None:
@@ -229,12 +235,15 @@ class App:
         """Show the new scan."""
         log.info("scan %s started", run.scan)
         self.runs.add(run)
+        if self.settings.refine:
+            self.refiner.begin(run, self.engine.bundle)
         if self._publisher is not None:
             self._publisher.event(run.scan, "started", {"ledger": run.ledger.counts().as_dict()})
 
     def batch_stitched(self, run: ScanRun, painted: Painted) -> None:
         """Publish and measure."""
         now_ns, tiles, metrics = time.time_ns(), painted.tiles, self.metrics
+        self.refiner.add(run, painted)
         if self._publisher is not None:
             self._publisher.tiles(tiles, run.model, run.object_pixel_m, now_ns)
         metrics.stage_seconds("infer", painted.infer_s)
@@ -250,7 +259,10 @@ class App:
         counts = run.ledger.counts()
         log.info("scan %s finished: %s", run.scan, counts.in_words())
         self.metrics.agreement.set(run.mosaic.agreement_mean())
+        self.metrics.confidence.set(run.mosaic.confidence_mean())
         self.runs.finish(run)
+        self.refiner.finish(run)
+        self.refiner.forget_but(self.runs.newest_first())
         if self._publisher is not None:
             self._publisher.event(run.scan, "finished", {"ledger": counts.as_dict()})
         self.store.save(run, self.engine.bundle).add_done_callback(self._written)
@@ -330,9 +342,12 @@ class App:
         journey = self._journey
         try:
             while not self._all_received.is_set():
-                for event in self.inbox.get(_TICK_S):
+                events = self.inbox.get(_TICK_S)
+                self._at_work = True
+                for event in events:
                     journey.handle(event, time.monotonic())
                 journey.tick(time.monotonic())
+                self._at_work = False
                 if self._swap is not None:
                     self._swap_engine(journey)
             self._empty_inbox(journey)
@@ -345,6 +360,11 @@ class App:
             for event in self.inbox.get(0):
                 now_s = time.monotonic()
                 journey.handle(event if now_s < patience_s else _given_up(event), now_s)
+
+    def _quiet(self) -> bool:
+        """Whether nothing waits and nothing came for a while, so that there is time to refine."""
+        last_s = max((intake.last_s or 0.0 for intake in self.intakes), default=0.0)
+        return not (self._at_work or len(self.inbox)) and time.monotonic() - last_s > _QUIET_S
 
     def _swap_engine(self, journey: Reconstruction) -> None:
         swap, self._swap = self._swap, None

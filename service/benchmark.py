@@ -219,7 +219,7 @@ def _infer_all(engine: Engine, frames: NDArray[Any]) -> None:
 
 
 def _tiles(engine: Engine, counts: NDArray[Any], positions_m: NDArray[np.float64]) -> Tiles:
-    amplitude, cos, sin = engine.infer(counts)
+    amplitude, cos, sin, *_ = engine.infer(counts)
     n = len(counts)
     return Tiles("bench", np.arange(n), positions_m[:n], amplitude, cos, sin, np.zeros(n, np.int64))
 

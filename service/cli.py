@@ -193,7 +193,13 @@ def check(settings: Settings, timeout_s: float) -> int:
 )
 @click.argument("file", type=click.Path(path_type=Path))
 @click.option("--to", required=True, help="Endpoint to send the detector's stream to.")
-@click.option("--format", "stream_format", default="native", show_default=True, help="native or dectris-v2.")
+@click.option(
+    "--format",
+    "stream_format",
+    default="native",
+    show_default=True,
+    help="native, dectris-v1, dectris-v2 or array-1.0.",
+)
 @click.option("--positions", "positions_to", help="Send the positions on their own to this endpoint.")
 @click.option(
     "--rate", "rate_hz", type=float, default=0.0, help="Frames a second; 0: as fast as they are taken."

@@ -22,7 +22,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
 
     images: Annotated[str, Meta(description="endpoint of the detector's stream")] = "tcp://127.0.0.1:31001"
     images_format: Annotated[
-        Literal["native", "dectris-v2"], Meta(description="what the detector speaks")
+        Literal["native", "dectris-v1", "dectris-v2", "array-1.0", "auto"],
+        Meta(description="what the detector speaks"),
     ] = "dectris-v2"
     images_bind: Annotated[
         bool, Meta(description="listen at the images' endpoint instead of connecting to it")
@@ -63,6 +64,15 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     tiles: Annotated[str | None, Meta(description="endpoint where tiles are published")] = None
     results: Annotated[str, Meta(description="folder of the result files")] = "results"
     keep_scans: Annotated[int, Meta(description="finished scans whose mosaics stay in memory", ge=0)] = 8
+    refine: Annotated[
+        bool, Meta(description="let idle time refine the mosaic of the scan that runs or was the last to run")
+    ] = True
+    refine_mib: Annotated[
+        int, Meta(description="frames of a scan that may be kept for that; the object may take as much", ge=1)
+    ] = 512
+    refine_s: Annotated[
+        float, Meta(description="how long a finished scan may be refined, in seconds of work", ge=0)
+    ] = 20.0
     host: Annotated[str, Meta(description="address of the web server")] = "127.0.0.1"
     port: Annotated[int, Meta(description="port of the web server; 0 takes a free one", ge=0, le=65535)] = (
         8080

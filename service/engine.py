@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from typing import Any, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 from numpy.typing import NDArray
@@ -11,7 +11,21 @@ from numpy.typing import NDArray
 from model.bundle import Bundle
 from service.messages import Float32, Frame
 
-Inferred = tuple[Float32, Float32, Float32]
+
+class Inferred(NamedTuple):
+    """What a network says of n frames.
+
+    Attributes:
+        amplitude, cos, sin: (n, h, w) float32 of the object.
+        spread_rad: (n, h, w) float32 circular standard deviation of the phase; None: it does not say.
+        residual: (n,) float32 forward residual of each frame; None: it does not say.
+    """
+
+    amplitude: Float32
+    cos: Float32
+    sin: Float32
+    spread_rad: Float32 | None = None
+    residual: Float32 | None = None
 
 
 class Engine(Protocol):
@@ -28,7 +42,7 @@ class Engine(Protocol):
     device: str
 
     def infer(self, counts: NDArray[Any]) -> Inferred:
-        """Return amplitude, cos and sin, each (n, h, w), of raw counts (n, 1, H, W) in the bundle's dtype."""
+        """Return what the network says of raw counts (n, 1, H, W) in the bundle's dtype."""
         ...
 
 

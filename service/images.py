@@ -29,6 +29,7 @@ class Channel(StrEnum):
     PHASE = "phase"
     AGREEMENT = "agreement"
     COVERAGE = "coverage"
+    CONFIDENCE = "confidence"
 
 
 class FileFormat(StrEnum):
@@ -112,7 +113,7 @@ def _share(values: Float32, channel: Channel) -> Float64:
     if channel is Channel.PHASE:
         return _phase_share(values)
     low, high = _window(values)
-    if channel is Channel.AGREEMENT:
+    if channel in (Channel.AGREEMENT, Channel.CONFIDENCE):
         low, high = min(low, _LOW_AGREEMENT), 1.0
     if channel is Channel.COVERAGE:
         low = 0.0

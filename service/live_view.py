@@ -50,12 +50,19 @@ class AppView:
     def scan(self, name: str) -> dict[str, Any] | None:
         """Return one scan's report."""
         run = self._app.runs.get(name)
-        return None if run is None else run.report(time.time_ns())
+        if run is None:
+            return None
+        return {**run.report(time.time_ns()), "refinement": self._app.refiner.report(run)}
 
     def mosaic(self, name: str) -> Mosaic | None:
         """Return the mosaic of a scan."""
         run = self._app.runs.get(name)
         return None if run is None else run.mosaic
+
+    def refined(self, name: str) -> Mosaic | None:
+        """Return what idle time has made of a scan's mosaic."""
+        run = self._app.runs.get(name)
+        return None if run is None else self._app.refiner.refined(run)
 
     def result_file(self, name: str) -> Path | None:
         """Return the finished scan's result file."""

@@ -148,6 +148,8 @@ class Tiles:
         amplitude: (n, h, w) float32.
         cos, sin: (n, h, w) float32, on the unit circle.
         received_ns: (n,) int64 arrival of each frame.
+        confidence: (n, h, w) float32 in [0, 1], expected cosine of the phase error; None: nothing is known.
+        residual: (n,) float32 forward residual of each frame; None where the network does not tell it.
     """
 
     scan: str
@@ -157,3 +159,5 @@ class Tiles:
     cos: Float32
     sin: Float32
     received_ns: NDArray[np.int64]
+    confidence: Float32 | None = None
+    residual: Float32 | None = None

@@ -93,6 +93,7 @@ class Metrics:
             "ptycholive_forward_residual", "√(Σ(√I − √Î)²/ΣI) of the last sampled frame", **new
         )
         self.agreement = Gauge("ptycholive_agreement", "Mean agreement of overlapping tiles, 0 to 1", **new)
+        self.confidence = Gauge("ptycholive_confidence", "Mean confidence of the pixels, 0 to 1", **new)
         self.refused = Counter(
             "ptycholive_messages_refused", "Messages that could not be used", ["source"], **new
         )

@@ -1,7 +1,8 @@
 """Tiles → blocks of the mosaic: a commutative sum that grows where the beam goes.
 
-Every tile adds w, w·A, w·cos φ and w·sin φ, where w is the light that fell on it. Angles are never
-averaged: +3.1 and −3.1 rad meet at ±π. A sum does not know the order in which its terms came.
+Every tile adds w, w·A, w·cos φ, w·sin φ and w·(1 − confidence), where w is the light that fell on it.
+Angles are never averaged: +3.1 and −3.1 rad meet at ±π. A sum does not know the order in which its terms
+came.
 """
 
 from __future__ import annotations
@@ -16,6 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.messages import Float32, Float64, Tiles
+from service.planes import CHANNELS, SUMS, Planes, show
 
 Complex64 = NDArray[np.complex64]
 Key = tuple[int, int]
@@ -23,7 +25,6 @@ Bounds = tuple[int, int, int, int]
 
 _PIXEL_LIMIT = 2.0**31  # beyond, the object pixel and the positions cannot belong together
 _TILES_AT_ONCE = 8  # their planes stay in the processor's cache
-_FAINTEST = float(np.finfo(np.float32).tiny)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -41,39 +42,23 @@ class Stitched:
     not_finite: NDArray[np.int64]
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Planes:
-    """What a part of the mosaic shows, each (H, W) float32, 0 where no light fell.
-
-    Attributes:
-        amplitude: of the object.
-        phase: radians in [−π, π].
-        agreement: |Σ w e^{iφ}| / Σ w in [0, 1]; 1 where all tiles say the same phase.
-        coverage: Σ w, where one tile's brightest pixel gives 1.
-    """
-
-    amplitude: Float32
-    phase: Float32
-    agreement: Float32
-    coverage: Float32
-
-
 class _Block:
-    """A square of the mosaic: sums of w, w·A, w·cos φ, w·sin φ as (4, B, B) float32."""
+    """A square of the mosaic: sums of w, w·A, w·cos φ, w·sin φ, w·(1 − confidence) as (5, B, B) float32."""
 
     def __init__(self, block_px: int) -> None:
-        self.sums = np.zeros((4, block_px, block_px), np.float32)
+        self.sums = np.zeros((SUMS, block_px, block_px), np.float32)
         self.version = 0
         self._measured_at = -1
-        self._resultant_and_weight = (0.0, 0.0)
+        self._totals = np.zeros(3)
 
-    def resultant_and_weight(self) -> tuple[float, float]:
-        """Return Σ |Σ w e^{iφ}| and Σ w over the block's pixels."""
+    def totals(self) -> Float64:
+        """Return Σ w, Σ w·agreement and Σ w·confidence over the block's pixels."""
         if self._measured_at != self.version:
-            weight, _, cos, sin = self.sums
-            self._resultant_and_weight = float(np.hypot(cos, sin).sum()), float(weight.sum())
+            weight = self.sums[0]
+            of_weight = [np.vdot(weight, CHANNELS[name](self.sums)) for name in ("agreement", "confidence")]
+            self._totals = np.array([weight.sum(), *of_weight], np.float64)
             self._measured_at = self.version
-        return self._resultant_and_weight
+        return self._totals
 
 
 class Mosaic:
@@ -176,7 +161,7 @@ class Mosaic:
         """Return the block whose first pixel is (by, bx) · block_px; KeyError where no tile has been."""
         with self._lock:
             sums = self._blocks[by, bx].sums.copy()
-        return Planes(_amplitude(sums), _phase(sums), _agreement(sums), _coverage(sums))
+        return show(sums)
 
     def bounds(self) -> Bounds:
         """Return rows y0 ≤ y < y1 and columns x0 ≤ x < x1 painted so far, as (y0, x0, y1, x1)."""
@@ -184,18 +169,18 @@ class Mosaic:
             return self._bounds or (0, 0, 0, 0)
 
     def image(self, channel: str, bounds: Bounds | None = None) -> Float32:
-        """Return amplitude, phase, agreement or coverage as (H, W) float32, 0 where no light fell.
+        """Return one channel as (H, W) float32, 0 where no light fell.
 
         Args:
             channel: a name of `CHANNELS`.
             bounds: the part to show; all that is painted by default. Passing one value of `bounds()` gives
                 several channels of one shape while the mosaic grows.
         """
-        show = CHANNELS[channel]
+        shown = CHANNELS[channel]
         y0, x0, y1, x1 = bounds or self.bounds()
         picture = np.zeros((y1 - y0, x1 - x0), np.float32)
         for part, sums in self._parts((y0, x0, y1, x1)):
-            picture[part] = show(sums)
+            picture[part] = shown(sums)
         return picture
 
     def object(self, bounds: Bounds | None = None) -> Complex64:
@@ -207,13 +192,21 @@ class Mosaic:
 
     def agreement_mean(self) -> float:
         """Return the agreement averaged with the coverage as weight, 0 while nothing is painted."""
-        resultant = weight = 0.0
+        weight, agreement, _ = self._totals()
+        return min(agreement / weight, 1.0) if weight else 0.0
+
+    def confidence_mean(self) -> float:
+        """Return the confidence averaged with the coverage as weight, 0 while nothing is painted."""
+        weight, _, confidence = self._totals()
+        return min(confidence / weight, 1.0) if weight else 0.0
+
+    def _totals(self) -> tuple[float, float, float]:
+        totals = np.zeros(3)
         for key in self._keys():
             with self._lock:
-                block_resultant, block_weight = self._blocks[key].resultant_and_weight()
-            resultant += block_resultant
-            weight += block_weight
-        return min(resultant / weight, 1.0) if weight else 0.0
+                totals += self._blocks[key].totals()
+        weight, agreement, confidence = totals.tolist()
+        return weight, agreement, confidence
 
     def _place(self, positions_m: Float64) -> tuple[NDArray[np.int64], Float32, NDArray[np.bool_]]:
         """Return corner pixels (n, 2), fractions (n, 2) in [0, 1) and whether each can be placed at all."""
@@ -226,12 +219,16 @@ class Mosaic:
         return corners, (centres - whole).astype(np.float32), placeable
 
     def _weighted(self, tiles: Tiles, some: NDArray[np.intp]) -> Float32:
-        """Return w, w·A, w·cos, w·sin of some tiles, last row and column empty: (n, 4, h + 1, w + 1)."""
+        """Return some tiles' summands, last row and column empty: (n, 4, h + 1, w + 1), with confidence 5."""
         h, w = self._weight.shape
-        planes = np.zeros((len(some), 4, h + 1, w + 1), np.float32)
+        channels = _channels(tiles)
+        planes = np.zeros((len(some), 1 + len(channels), h + 1, w + 1), np.float32)
         planes[:, 0, :h, :w] = self._weight
-        for plane, values in enumerate((tiles.amplitude, tiles.cos, tiles.sin), start=1):
-            np.multiply(values[some], self._weight, out=planes[:, plane, :h, :w])
+        for tile, summands in zip(some, planes[:, 1:, :h, :w], strict=True):
+            for values, summand in zip(channels, summands, strict=True):
+                np.multiply(values[tile], self._weight, out=summand)
+        if tiles.confidence is not None:
+            np.subtract(self._weight, planes[:, 4, :h, :w], out=planes[:, 4, :h, :w])
         return planes
 
     def _paint_all(
@@ -248,7 +245,7 @@ class Mosaic:
 
     def _paint(self, corner: NDArray[np.int64], footprint: Float32) -> bool:
         y, x = corner.tolist()
-        _, height, width = footprint.shape
+        sums, height, width = footprint.shape
         bounds = self._grown((y, x, y + height, x + width))
         if self._too_far(corner) or self._too_large(bounds):
             return False
@@ -257,7 +254,7 @@ class Mosaic:
         for by, bx in self._keys_within((y, x, y + height, x + width)):
             in_block, in_tile = self._overlap((by, bx), (y, x, y + height, x + width))
             block = self._touch((by, bx))
-            block.sums[:, *in_block] += footprint[:, *in_tile]
+            block.sums[:sums, *in_block] += footprint[:, *in_tile]
         return True
 
     def _merge(
@@ -300,14 +297,11 @@ class Mosaic:
 
     def _overlap(self, key: Key, box: Bounds) -> tuple[tuple[slice, slice], tuple[slice, slice]]:
         """Return where a block and a box meet: the part of the block, and the part of the box."""
-        spans = [
-            (max(start, index * self._block_px), min(stop, (index + 1) * self._block_px))
-            for index, start, stop in zip(key, box[:2], box[2:], strict=True)
-        ]
-        (y0, y1), (x0, x1) = spans
-        top, left = key[0] * self._block_px, key[1] * self._block_px
-        in_block = slice(y0 - top, y1 - top), slice(x0 - left, x1 - left)
-        return in_block, (slice(y0 - box[0], y1 - box[0]), slice(x0 - box[1], x1 - box[1]))
+        size, (top, left) = self._block_px, box[:2]
+        y, x = key[0] * size, key[1] * size
+        y0, x0, y1, x1 = max(top, y), max(left, x), min(box[2], y + size), min(box[3], x + size)
+        in_block = slice(y0 - y, y1 - y), slice(x0 - x, x1 - x)
+        return in_block, (slice(y0 - top, y1 - top), slice(x0 - left, x1 - left))
 
     def _keys(self) -> list[Key]:
         with self._lock:
@@ -324,11 +318,15 @@ class Mosaic:
                 yield in_box, sums
 
 
+def _channels(tiles: Tiles) -> list[Float32]:
+    channels = [tiles.amplitude, tiles.cos, tiles.sin]
+    return channels if tiles.confidence is None else [*channels, tiles.confidence]
+
+
 def _finite(tiles: Tiles) -> NDArray[np.bool_]:
-    planes = (tiles.amplitude, tiles.cos, tiles.sin)
     with np.errstate(invalid="ignore", over="ignore"):
         # a sum is not finite where one of its terms is not, and several times cheaper than asking each
-        sums = [plane.sum(axis=(1, 2)) for plane in planes]
+        sums = [plane.sum(axis=(1, 2)) for plane in _channels(tiles)]
     finite: NDArray[np.bool_] = np.isfinite(np.stack(sums)).all(axis=0)
     return finite
 
@@ -336,44 +334,14 @@ def _finite(tiles: Tiles) -> NDArray[np.bool_]:
 def _shift(planes: Float32, fractions: Float32) -> Float32:
     """Spread each tile bilinearly over the pixels it straddles, down and right, in place.
 
-    Sums over the pixels are conserved. As the last row and column of (n, 4, h + 1, w + 1) are empty, a
+    Sums over the pixels are conserved. As the last row and column of (n, sums, h + 1, w + 1) are empty, a
     pixel's right neighbour is the next one in memory and the one below is a row on, from plane to plane too:
     a whole tile moves at once.
     """
-    n, _, _, columns = planes.shape
-    flat = planes.reshape(n, -1)
-    for fraction, step in zip(fractions.T, (columns, 1), strict=True):
-        moved = flat * fraction[:, None]
-        flat -= moved
-        flat[:, step:] += moved[:, :-step]
+    moved = np.empty(planes[0].size, np.float32)  # one tile's, small enough for the processor's cache
+    for tile, (down, right) in zip(planes.reshape(len(planes), -1), fractions, strict=True):
+        for fraction, step in ((down, planes.shape[-1]), (right, 1)):
+            np.multiply(tile, fraction, out=moved)
+            tile -= moved
+            tile[step:] += moved[:-step]
     return planes
-
-
-def _coverage(sums: Float32) -> Float32:
-    coverage: Float32 = sums[0]
-    return coverage
-
-
-def _amplitude(sums: Float32) -> Float32:
-    return _over_weight(sums[1], sums[0])
-
-
-def _agreement(sums: Float32) -> Float32:
-    resultant: Float32 = np.hypot(sums[2], sums[3])
-    agreement: Float32 = np.minimum(_over_weight(resultant, sums[0]), 1)  # rounding may exceed 1
-    return agreement
-
-
-def _phase(sums: Float32) -> Float32:
-    # sums start at +0.0, so that atan2(0, 0) is 0 and never ±π
-    phase: Float32 = np.arctan2(sums[3], sums[2])
-    return phase
-
-
-def _over_weight(values: Float32, weight: Float32) -> Float32:
-    ratio = np.zeros_like(values)
-    np.divide(values, weight, out=ratio, where=weight > _FAINTEST)
-    return ratio
-
-
-CHANNELS = {"amplitude": _amplitude, "phase": _phase, "agreement": _agreement, "coverage": _coverage}

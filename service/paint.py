@@ -2,9 +2,8 @@
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import numpy as np
@@ -13,13 +12,17 @@ from numpy.typing import NDArray
 from model.bundle import BundleDescription
 from model.geometry import probe_weight
 from model.optics import tile_residual
+from model.orientation import Orientation
+from model.trust import tile_confidence
 from service.engine import Engine, engine_input
 from service.errors import EngineError
-from service.messages import Batch, Tiles
+from service.messages import Batch, Float32, Tiles
 from service.mosaic import Mosaic
 from service.scan_run import ScanRun
 
 _RESIDUAL_NS = 200_000_000
+_TRIAL_FRAMES = 4
+_TRIAL_S = 0.2  # for all orientations together; the stream waits
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -55,6 +58,7 @@ class Painter:
         self._residual_ns = 0  # when the forward residual was last taken
         self._dtype = np.dtype(self.model.counts_dtype)
         try:
+            self._weight = probe_weight(engine.bundle.probe, self.model.tile_shape)
             self.new_mosaic(self.model.object_pixel_m)
         except ValueError as error:
             raise EngineError(f"{engine.bundle.path} cannot be used: {error}") from error
@@ -66,7 +70,7 @@ class Painter:
 
     def new_mosaic(self, object_pixel_m: float) -> Mosaic:
         """Return an empty mosaic whose tiles weigh as much as light falls on them."""
-        return Mosaic(object_pixel_m, probe_weight(self._engine.bundle.probe, self.model.tile_shape))
+        return Mosaic(object_pixel_m, self._weight)
 
     def paint(self, run: ScanRun, batch: Batch) -> Painted | None:
         """Infer and stitch a batch; None where the engine failed, and its frames are dropped."""
@@ -80,35 +84,65 @@ class Painter:
             return None
         run.ledger.infer(tiles.indices)
         inferred_ns = self._clock_ns()
-        self._look_at_residual(run, tiles, counts[0, 0], inferred_ns)
         placed = self._stitch(run, tiles)
-        stitch_s = (self._clock_ns() - inferred_ns) * 1e-9
-        return Painted(_only(tiles, placed), counts[placed, 0], (inferred_ns - begun_ns) * 1e-9, stitch_s)
+        infer_s, stitch_s = (inferred_ns - begun_ns) * 1e-9, (self._clock_ns() - inferred_ns) * 1e-9
+        self._watch(run, tiles, counts, infer_s)
+        return Painted(_only(tiles, placed), counts[placed, 0], infer_s, stitch_s)
 
     def _infer(self, batch: Batch, counts: NDArray[Any]) -> Tiles:
-        amplitude, cos, sin = self._engine.infer(counts)
+        found = self._engine.infer(counts)
         return Tiles(
             scan=batch.scan,
             indices=np.array([frame.index for frame in batch.frames]),
             positions_m=np.array([(frame.y_m, frame.x_m) for frame in batch.frames]),
-            amplitude=amplitude,
-            cos=cos,
-            sin=sin,
+            amplitude=found.amplitude,
+            cos=found.cos,
+            sin=found.sin,
             received_ns=np.array([frame.received_ns for frame in batch.frames]),
+            confidence=tile_confidence(found.spread_rad, found.residual, self.model.trust, self._weight),
+            residual=found.residual,
         )
 
-    def _look_at_residual(self, run: ScanRun, tiles: Tiles, counts: NDArray[Any], now_ns: int) -> None:
-        """Take the forward residual of the batch's first frame, a few times a second.
+    def _watch(self, run: ScanRun, tiles: Tiles, counts: NDArray[Any], infer_s: float) -> None:
+        """Look whether the frames are still such as the model was trained for; tell what is not."""
+        residuals = self._residuals(run, tiles, counts)
+        finite = residuals[np.isfinite(residuals)]
+        run.residual = float(np.median(finite)) if finite.size else run.residual
+        valid = counts < self.model.invalid_counts
+        run.alarm.note(np.sum(counts, axis=(1, 2, 3), where=valid, dtype=np.float64), finite)
+        tried = counts[-_trial_frames(infer_s / len(counts)) :]
+        for about, line in run.alarm.raised(int(tiles.indices[-1]), tried, self._explain).items():
+            run.warn(f"{about}, {run.model}", line)
+
+    def _residuals(self, run: ScanRun, tiles: Tiles, counts: NDArray[Any]) -> Float32:
+        """Return the forward residuals that the network tells, or else, a few times a second, one frame's.
 
         That is enough to see a model go wrong, and costs the stream next to nothing.
         """
-        if run.residual is not None and now_ns - self._residual_ns < _RESIDUAL_NS:
-            return
-        tile = tiles.amplitude[0] * (tiles.cos[0] + 1j * tiles.sin[0])
-        invalid = counts >= self.model.invalid_counts
-        residual = tile_residual(self._engine.bundle.probe, tile, counts, invalid)
-        run.residual = residual if math.isfinite(residual) else run.residual
+        if tiles.residual is not None:
+            return tiles.residual
+        now_ns = self._clock_ns()
+        if now_ns - self._residual_ns < _RESIDUAL_NS and not run.alarm.needs_residuals:
+            return np.zeros(0, np.float32)
         self._residual_ns = now_ns
+        return self._forward_residuals(tiles.amplitude[:1], tiles.cos[:1], tiles.sin[:1], counts[:1])
+
+    def _explain(self, counts: NDArray[Any]) -> Float32:
+        """Return the forward residual of frames (k, 1, H, W) with the tiles found for them; NaN for none."""
+        try:
+            found = self._engine.infer(counts)
+        except EngineError:
+            return np.full(len(counts), np.nan, np.float32)
+        if found.residual is not None:
+            return found.residual
+        return self._forward_residuals(found.amplitude, found.cos, found.sin, counts)
+
+    def _forward_residuals(
+        self, amplitude: Float32, cos: Float32, sin: Float32, counts: NDArray[Any]
+    ) -> Float32:
+        probe, invalid = self._engine.bundle.probe, counts >= self.model.invalid_counts
+        pairs = zip(amplitude * (cos + 1j * sin), counts[:, 0], invalid[:, 0], strict=True)
+        return np.array([tile_residual(probe, *pair) for pair in pairs], np.float32)
 
     def _stitch(self, run: ScanRun, tiles: Tiles) -> NDArray[np.bool_]:
         """Return which are in the mosaic now, (n,)."""
@@ -126,15 +160,14 @@ class Painter:
         return placed
 
 
+def _trial_frames(frame_s: float) -> int:
+    """Return how many frames can be tried in all orientations in the time that is given to it."""
+    affordable = _TRIAL_S / (len(Orientation) * max(frame_s, 1e-6))
+    return max(1, min(_TRIAL_FRAMES, int(affordable)))
+
+
 def _only(tiles: Tiles, which: NDArray[np.bool_]) -> Tiles:
     if which.all():
         return tiles
-    return Tiles(
-        scan=tiles.scan,
-        indices=tiles.indices[which],
-        positions_m=tiles.positions_m[which],
-        amplitude=tiles.amplitude[which],
-        cos=tiles.cos[which],
-        sin=tiles.sin[which],
-        received_ns=tiles.received_ns[which],
-    )
+    arrays = {field.name: getattr(tiles, field.name) for field in fields(tiles) if field.name != "scan"}
+    return replace(tiles, **{name: array[which] for name, array in arrays.items() if array is not None})

@@ -10,6 +10,7 @@ from dataclasses import dataclass
 from typing import Protocol
 
 from model.bundle import BundleDescription
+from service.alarm import Alarm
 from service.batch import Batcher
 from service.engine import Engine
 from service.errors import EngineError, MessageError
@@ -121,7 +122,7 @@ class Reconstruction:
             run.warn("model", f"the model was changed in the middle of the scan, from {run.model}")
         if (warning := pixel_warning(run.object_pixel_m, model)) is not None:
             run.warn("model_pixel", warning)
-        run.model = model.name
+        run.model, run.alarm = model.name, Alarm(model.trust)
 
     def close(self) -> None:
         """End the scan that is running, if any: all that can be placed is placed."""
@@ -162,7 +163,8 @@ class Reconstruction:
             start=start, object_pixel_m=pixel_m, model=model.name, ledger=Ledger(start.frames),
             joiner=Joiner(s.join_deadline_s, s.join_waiting, s.max_frames),
             batcher=Batcher(start.scan, s.batch_frames, s.batch_deadline_s),
-            mosaic=self._painter.new_mosaic(pixel_m), started_ns=self._clock_ns(), last_arrival_s=now_s,
+            mosaic=self._painter.new_mosaic(pixel_m), alarm=Alarm(model.trust),
+            started_ns=self._clock_ns(), last_arrival_s=now_s,
         )  # fmt: skip
         if warning:
             run.warn("geometry", warning)

@@ -13,6 +13,7 @@ from numpy.typing import NDArray
 
 from model.bundle import BundleDescription
 from model.geometry import object_pixel_m
+from service.alarm import Alarm
 from service.batch import Batcher
 from service.join import Joiner
 from service.ledger import Ledger
@@ -73,12 +74,12 @@ class ScanRun:
         start: what was told of it.
         object_pixel_m: pixel of its mosaic, metres.
         model: name of the bundle that paints it.
-        ledger, joiner, batcher, mosaic, rates: its parts.
+        ledger, joiner, batcher, mosaic, alarm, rates: its parts.
         warnings: what the operator should check, a line each, by what it is about.
         started_ns, finished_ns: wall clock.
         last_arrival_s: when the last frame came, on the journey's clock.
         end_told: the source has said that the scan is over.
-        residual: forward residual of the last sampled frame, None before.
+        residual: forward residual of the last frames where it was taken, None before.
     """
 
     start: ScanStart
@@ -88,6 +89,7 @@ class ScanRun:
     joiner: Joiner
     batcher: Batcher
     mosaic: Mosaic
+    alarm: Alarm
     started_ns: int
     last_arrival_s: float
     rates: Rates = field(default_factory=Rates)
@@ -152,7 +154,9 @@ class ScanRun:
                 "latency_p99_s": self.rates.latency_s(99),
             },
             "agreement": self.mosaic.agreement_mean(),
+            "confidence": self.mosaic.confidence_mean(),
             "forward_residual": self.residual,
+            "trust": self.alarm.report(),
             "model": self.model,
             "warnings": list(self.warnings.values()),
         }

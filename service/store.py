@@ -26,7 +26,7 @@ LATEST = "latest.png"
 
 _GROWTH_BYTES = 1 << 22
 _COMPRESSION: dict[str, Any] = {"compression": "gzip", "compression_opts": 2, "shuffle": True}
-_PLANES = {"phase": "rad", "amplitude": "", "agreement": "", "coverage": ""}
+_PLANES = {"phase": "rad", "amplitude": "", "agreement": "", "coverage": "", "confidence": ""}
 
 
 class ResultStore:

@@ -15,6 +15,7 @@ from model.bundle import (
     Bundle,
     BundleDescription,
     ProbeDescription,
+    TrustDescription,
     file_sha256,
     load_bundle,
     write_description,
@@ -33,16 +34,18 @@ STEP_PX = 4
 BundleMaker = Callable[..., Path]
 
 
-def write_graph(path: Path, frame: int, tile: int, gain: float, batch: str | int) -> None:
+def write_graph(path: Path, frame: int, tile: int, gain: float, batch: str | int, doubts: bool) -> None:
     """Write a network that says amplitude = gain · counts / mean counts in the centre, cos = 1, sin = 0.
 
-    A frame without a single count gives 0 / 0.
+    A frame without a single count gives 0 / 0. With doubts it also says spread_rad = counts / mean counts and
+    residual = a thousandth of the counts in the corner pixel.
     """
     first, stop = frame // 2 - tile // 2, frame // 2 - tile // 2 + tile
     constants = {
         "starts": np.array([first, first]), "ends": np.array([stop, stop]), "axes": np.array([2, 3]),
         "gain": np.float32(gain), "one": np.float32(1), "none": np.float32(0),
     }  # fmt: skip
+    planes, numbers = ["amplitude", "cos", "sin"], []
     nodes = [
         helper.make_node("Cast", ["counts"], ["photons"], to=TensorProto.FLOAT),
         helper.make_node("ReduceMean", ["photons"], ["mean"], axes=[1, 2, 3], keepdims=1),
@@ -52,10 +55,17 @@ def write_graph(path: Path, frame: int, tile: int, gain: float, batch: str | int
         helper.make_node("Mul", ["centre", "none"], ["sin"]),
         helper.make_node("Add", ["sin", "one"], ["cos"]),
     ]
-    outputs = [
-        helper.make_tensor_value_info(name, TensorProto.FLOAT, [batch, 1, tile, tile])
-        for name in ("amplitude", "cos", "sin")
-    ]
+    if doubts:
+        planes, numbers = [*planes, "spread_rad"], ["residual"]
+        constants |= {"origin": np.array([0, 0]), "next": np.array([1, 1]), "thousandth": np.float32(1e-3)}
+        nodes += [
+            helper.make_node("Identity", ["relative"], ["spread_rad"]),
+            helper.make_node("Slice", ["photons", "origin", "next", "axes"], ["corner"]),
+            helper.make_node("ReduceMean", ["corner"], ["corner_counts"], axes=[1, 2, 3], keepdims=0),
+            helper.make_node("Mul", ["corner_counts", "thousandth"], ["residual"]),
+        ]
+    shapes = [(name, [batch, 1, tile, tile]) for name in planes] + [(name, [batch]) for name in numbers]
+    outputs = [helper.make_tensor_value_info(name, TensorProto.FLOAT, shape) for name, shape in shapes]
     graph = helper.make_graph(
         nodes,
         "tiny",
@@ -84,11 +94,13 @@ def write_bundle(
     batch: str | int = "n",
     counts_dtype: str = "uint16",
     object_pixel_m: float = OBJECT_PIXEL_M,
+    doubts: bool = False,
+    trust: TrustDescription | None = None,
 ) -> Path:
     """Write a whole bundle and return its folder."""
     path = folder / name
     path.mkdir(parents=True)
-    write_graph(path / "model.onnx", frame, tile, gain, batch)
+    write_graph(path / "model.onnx", frame, tile, gain, batch, doubts)
     np.save(path / "probe.npy", tiny_probe(frame))
     description = BundleDescription(
         name=name, kind="test", onnx_sha256=file_sha256(path / "model.onnx"), frame_shape=(frame, frame),
@@ -98,7 +110,7 @@ def write_bundle(
         object_pixel_m=object_pixel_m,
         output_ranges={"amplitude": (0.0, 1e6), "cos": (-1.0, 1.0), "sin": (-1.0, 1.0)},
         probe=ProbeDescription(sha256=file_sha256(path / "probe.npy"), modes=1), parameters=0, training={},
-        figures={},
+        figures={}, trust=trust,
     )  # fmt: skip
     write_description(path, description)
     return path

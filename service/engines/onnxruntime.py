@@ -14,6 +14,7 @@ from service.engine import Inferred
 from service.errors import EngineError
 
 OUTPUTS = ("amplitude", "cos", "sin")
+TRUST_OUTPUTS = ("spread_rad", "residual")  # a graph may have them
 COUNTS_DTYPES = ("uint8", "uint16", "uint32")
 
 
@@ -39,6 +40,7 @@ class OnnxRuntimeEngine:
             EngineError: the graph does not load, or is not the one that its description tells of.
         """
         self.bundle = bundle
+        self._outputs: tuple[str, ...] = OUTPUTS
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         # Threads that spin between the operators of a run make it a quarter faster; between runs they would
@@ -53,17 +55,17 @@ class OnnxRuntimeEngine:
         self._check()
 
     def infer(self, counts: NDArray[Any]) -> Inferred:
-        """Return amplitude, cos and sin, each (n, h, w) float32.
+        """Return what the network says, as far as its graph has the outputs.
 
         Raises:
             EngineError: the run failed, or the counts are not of the graph's shape or dtype.
         """
         try:
-            planes = self._session.run(OUTPUTS, {"counts": counts})
+            arrays = self._session.run(self._outputs, {"counts": counts})
         except Exception as error:
             raise EngineError(f"{self.bundle.onnx} does not run: {_one_line(error)}") from error
-        amplitude, cos, sin = (np.asarray(plane)[:, 0] for plane in planes)
-        return amplitude, cos, sin
+        found = {name: np.asarray(array) for name, array in zip(self._outputs, arrays, strict=True)}
+        return Inferred(**{name: array[:, 0] if array.ndim == 4 else array for name, array in found.items()})
 
     def _check(self) -> None:
         """Compare the graph with its description, and run it once, so that the first frame does not wait."""
@@ -76,10 +78,16 @@ class OnnxRuntimeEngine:
         if inputs != [("counts", [1, *told.frame_shape])]:
             raise EngineError(f"{self.bundle.onnx} takes {inputs}, its description says {told.frame_shape}")
         outputs = {node.name: tuple(node.shape[1:]) for node in self._session.get_outputs()}
-        if outputs != dict.fromkeys(OUTPUTS, (1, *told.tile_shape)):
+        self._outputs = (*OUTPUTS, *(name for name in TRUST_OUTPUTS if name in outputs))
+        if outputs != {name: _shape(name, told.tile_shape) for name in self._outputs}:
             raise EngineError(f"{self.bundle.onnx} gives {outputs}, its description says {told.tile_shape}")
         for frames in (1, 2):  # a graph that is exported for one size of batch cannot take another
             self.infer(np.zeros((frames, 1, *told.frame_shape), np.dtype(told.counts_dtype)))
+
+
+def _shape(output: str, tile_shape: tuple[int, int]) -> tuple[int, ...]:
+    """Return what each frame gets of an output."""
+    return () if output == "residual" else (1, *tile_shape)
 
 
 def _one_line(error: Exception) -> str:

@@ -31,6 +31,7 @@ from service.web.view import LiveView
 _STATIC = Path(__file__).parent / "static"
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _GRACE_S = 1
+_REFINED = (Channel.AMPLITUDE, Channel.PHASE)
 
 page = APIRouter(include_in_schema=False)
 api = APIRouter(prefix="/api", tags=["ptycholive"])
@@ -94,10 +95,13 @@ def mosaic(
     view: View,
     channel: Annotated[Channel, Query()] = Channel.PHASE,
     file_format: Annotated[FileFormat, Query(alias="format")] = FileFormat.PNG,
+    refined: Annotated[bool, Query(description="amplitude or phase as idle time has refined it")] = False,
 ) -> Response:
     """Return the mosaic as it is now: npy and TIFF float32 (phase in radians), PNG in 8-bit colours."""
-    content = encode(_painted(scan, view), channel, file_format)
-    disposition = f'inline; filename="{scan}-{channel}.{file_format}"'
+    shown = _refined(scan, channel, view) if refined else _painted(scan, view)
+    content = encode(shown, channel, file_format)
+    name = f"{scan}-refined" if refined else scan
+    disposition = f'inline; filename="{name}-{channel}.{file_format}"'
     return Response(
         content, media_type=MEDIA_TYPES[file_format], headers={"content-disposition": disposition}
     )
@@ -157,6 +161,17 @@ def _painted(scan: str, view: LiveView) -> Mosaic:
     found = view.mosaic(scan)
     if found is None or found.version == 0:
         raise HTTPException(404, f"scan {scan} has no mosaic: no frame of it has been stitched")
+    return found
+
+
+def _refined(scan: str, channel: Channel, view: LiveView) -> Mosaic:
+    if channel not in _REFINED:
+        raise HTTPException(422, f"channel: only {' and '.join(_REFINED)} are refined")
+    refinement = _known(scan, view).get("refinement")
+    found = view.refined(scan)
+    if found is None:
+        why = "the service was started without it" if refinement is None else refinement["state"]
+        raise HTTPException(404, f"scan {scan} has no refined mosaic ({why})")
     return found
 
 

@@ -5,13 +5,13 @@ numbers are little-endian:
 
     offset  type   field
     0       4s     magic, b"PTLB"
-    4       u16    version of this layout, 1
+    4       u16    version of this layout, 2
     6       u16    block_px, the side of a block in object pixels
     8       u32    generation of the mosaic: another number is another mosaic
     12      i32    by, the block's row; it holds pixel rows by·block_px … (by + 1)·block_px − 1
     16      i32    bx, the block's column
     20      u32    version of the mosaic that the block was taken from
-    24      f2     amplitude, phase (rad), agreement, coverage: block_px² numbers each, row-major
+    24      f2     amplitude, phase (rad), agreement, coverage, confidence: block_px² numbers each, row-major
 
 The viewer may send `{"scan": name}` to follow another scan, `{"scan": null}` for the current one.
 
@@ -41,7 +41,7 @@ MAX_CLIENT_MESSAGE_BYTES = 1024
 
 _HEADER = struct.Struct("<4sHHIiiI")
 _MAGIC = b"PTLB"
-_LAYOUT = 1
+_LAYOUT = 2
 _PERIOD_S = 0.125
 _HEARTBEAT_S = 2.0
 _CACHED_BLOCKS = 256
@@ -92,7 +92,7 @@ class Feed:
     def _prepare(self, by: int, bx: int) -> bytes:
         version = self.mosaic.version & 0xFFFFFFFF
         block = self.mosaic.block(by, bx)
-        planes = np.stack([block.amplitude, block.phase, block.agreement, block.coverage])
+        planes = np.stack([block.amplitude, block.phase, block.agreement, block.coverage, block.confidence])
         pixels = np.clip(planes, -_FLOAT16_MAX, _FLOAT16_MAX).astype("<f2")
         header = _HEADER.pack(_MAGIC, _LAYOUT, pixels.shape[-1], self.generation, by, bx, version)
         return header + pixels.tobytes()

@@ -32,11 +32,19 @@ class LiveView(Protocol):
 
         Keys: `scan`, `geometry` {`object_pixel_m`, …}, `ledger` {`expected`, `received`, `decoded`,
         `joined`, `inferred`, `stitched`, `duplicates`, `dropped` {reason: frames}}, `ledger_words`,
-        `rates` {`frames_per_s`, `latency_p50_s`, `latency_p99_s`}, `started`, `finished`, `model`.
+        `rates` {`frames_per_s`, `latency_p50_s`, `latency_p99_s`}, `started`, `finished`, `model`,
+        `refinement` None or {`state` (words), `frames`, `left_out`, `sweeps`, `residual_before`,
+        `residual_after`, `seconds`}.
         """
 
     def mosaic(self, name: str) -> Mosaic | None:
         """Return the mosaic of a scan, the same object for as long as it is the same run of it."""
+
+    def refined(self, name: str) -> Mosaic | None:
+        """Return the refined object of a scan as a mosaic of the same bounds, or None while there is none.
+
+        Amplitude and phase are refined; coverage is relative to its greatest.
+        """
 
     def result_file(self, name: str) -> Path | None:
         """Return the finished scan's result file, or None while there is none."""

@@ -75,7 +75,7 @@ def test_the_mosaic_appears_and_grows(page, server, view):
     page.keep("phase")
 
 
-@pytest.mark.parametrize("channel", ["amplitude", "phase", "agreement", "coverage"])
+@pytest.mark.parametrize("channel", ["amplitude", "phase", "agreement", "coverage", "confidence"])
 def test_each_channel_has_its_picture_and_its_colour_bar(page, server, view, channel):
     page.open(f"{server.url}/#channel={'phase' if channel != 'phase' else 'amplitude'}")
     page.until_stitched(60)
@@ -96,7 +96,7 @@ def test_pixels_of_the_page_are_those_of_the_api(page, server, view):
     page.until(lambda: page.ask("window.ptycholive.blocks") == len(view.mosaic("star").changed_since(0)))
     coverage = api_pixels(server, "coverage")
     covered = np.argwhere(coverage > 0)[::997]
-    for channel in ("amplitude", "phase", "agreement"):
+    for channel in ("amplitude", "phase", "agreement", "confidence"):
         exact = api_pixels(server, channel)
         for row, column in covered.tolist():
             shown = page.ask(f"window.ptycholive.pixelAt({row}, {column})")

@@ -177,3 +177,34 @@ def test_a_bundle_that_does_not_exist_is_refused_with_the_names_of_those_that_do
     monkeypatch.setattr(bundles, "BUNDLES", folder.parent)
     with pytest.raises(BundleError, match=folder.name):
         find_bundle(name)
+
+
+TRUST = {
+    "residual": [0.1, 0.2], "error_rad": [[0.1, 0.2], [0.2, 0.2], [0.3, 0.5]], "frame_counts": [1e4, 2e4]
+}  # fmt: skip
+
+
+def test_a_bundle_tells_when_it_is_to_be_believed(folder):
+    assert load_bundle(folder).description.trust is None
+    rewrite(folder, trust=TRUST)
+    trust = load_bundle(folder).description.trust
+    assert trust.error_rad == ((0.1, 0.2), (0.2, 0.2), (0.3, 0.5))
+    assert (trust.residual, trust.frame_counts) == ((0.1, 0.2), (1e4, 2e4))
+
+
+@pytest.mark.parametrize(
+    ("changes", "reason"),
+    [
+        ({"residual": [0.2, 0.1]}, "residual must not fall"),
+        ({"residual": [0.0, 0.1]}, "residual must be finite and positive"),
+        ({"frame_counts": [2e4, 1e4]}, "frame_counts must not fall"),
+        ({"frame_counts": [-1, 1e4]}, "frame_counts must be finite and positive"),
+        ({"error_rad": []}, "two at least"),
+        ({"error_rad": [[0.1, 0.2]]}, "two at least"),
+        ({"error_rad": [[0.2, 0.1], [0.2, 0.2]]}, "residuals of error_rad must rise"),
+        ({"error_rad": [[0.1, 0.2], [0.2, 0.1]]}, "error_rad must not fall"),
+    ],
+)
+def test_a_calibration_that_makes_no_sense_is_refused(folder, changes, reason):
+    rewrite(folder, trust=TRUST | changes)
+    assert reason in refusal(folder)

@@ -98,7 +98,6 @@ BAD = {
     "a folder for a scan": ["replay", "/", "--to", "tcp://127.0.0.1:1"],
     "not HDF5": ["replay", __file__, "--to", "tcp://127.0.0.1:1"],
     "unknown format": ["replay", "{scan}", "--to", "tcp://127.0.0.1:1", "--format", "morse"],
-    "format of another day": ["replay", "{scan}", "--to", "tcp://127.0.0.1:1", "--format", "dectris-v1"],
     "bad faults": ["replay", "{scan}", "--to", "tcp://127.0.0.1:1", "--faults", "drop=2"],
     "unknown faults": ["replay", "{scan}", "--to", "tcp://127.0.0.1:1", "--faults", "explode=0.1"],
     "wrong endpoint": ["replay", "{scan}", "--to", "127.0.0.1:1"],

@@ -7,6 +7,7 @@ import pytest
 
 from service.config import Settings, all_settings, load_settings
 from service.errors import ConfigError
+from service.sources import FORMATS
 
 
 @pytest.fixture
@@ -115,7 +116,7 @@ def test_every_setting_has_a_description_a_kind_and_a_default_that_is_allowed():
     for setting in listed.values():
         assert setting.description
         assert setting.default is None or isinstance(setting.default, setting.kind)
-    assert listed["images_format"].choices == ("dectris-v2", "native")
+    assert set(listed["images_format"].choices) == set(FORMATS)
     assert (listed["token"].kind, listed["end_grace_s"].kind) == (str, float)
 
 

@@ -3,9 +3,10 @@
 import json
 
 import numpy as np
+import onnx
 import pytest
 
-from model.bundle import load_bundle
+from model.bundle import file_sha256, load_bundle
 from service.engine import engine_input
 from service.engines.onnxruntime import OnnxRuntimeEngine
 from service.errors import EngineError
@@ -85,11 +86,35 @@ def test_the_gaps_of_a_stream_of_floats_reach_the_network_as_bad():
 @pytest.mark.parametrize("frames", [1, 3, 16])
 def test_the_engine_says_what_the_network_says_whatever_the_size_of_the_batch(tiny_engine, tiny_file, frames):
     counts = tiny_file.frames(slice(0, frames))
-    amplitude, cos, sin = tiny_engine.infer(counts[:, None])
+    amplitude, cos, sin, spread_rad, residual = tiny_engine.infer(counts[:, None])
+    assert (spread_rad, residual) == (None, None)
     assert amplitude.shape == cos.shape == sin.shape == (frames, 16, 16)
     by_hand = counts[:, 8:24, 8:24] / counts.mean(axis=(1, 2), keepdims=True)
     np.testing.assert_allclose(amplitude, by_hand, rtol=1e-5)
     assert (set(cos.ravel()), set(sin.ravel())) == ({1.0}, {0.0})
+
+
+@pytest.mark.parametrize("frames", [1, 3])
+def test_a_network_that_tells_spread_and_residual_is_heard(bundle_maker, tmp_path, tiny_file, frames):
+    engine = OnnxRuntimeEngine(load_bundle(bundle_maker(tmp_path, doubts=True)), threads=1)
+    counts = tiny_file.frames(slice(0, frames))
+    said = engine.infer(counts[:, None])
+    np.testing.assert_array_equal(said.spread_rad, said.amplitude)
+    np.testing.assert_allclose(said.residual, counts[:, 0, 0] * 1e-3, rtol=1e-6)
+    assert said.residual.shape == (frames,)
+
+
+def test_a_graph_whose_residual_is_not_one_number_a_frame_is_refused(bundle_maker, tmp_path):
+    path = bundle_maker(tmp_path, doubts=True)
+    graph = onnx.load(path / "model.onnx")
+    other = {"spread_rad": "residual", "residual": "spread_rad"}
+    for node in graph.graph.node:
+        node.output[:] = [other.get(name, name) for name in node.output]
+    for output in graph.graph.output:
+        output.name = other.get(output.name, output.name)
+    onnx.save(graph, path / "model.onnx")
+    with pytest.raises(EngineError, match=r"gives .*'residual': \(1, 16, 16\)"):
+        OnnxRuntimeEngine(retold(path, onnx_sha256=file_sha256(path / "model.onnx")), threads=1)
 
 
 @pytest.mark.parametrize(

@@ -74,10 +74,12 @@ def test_the_names_are_those_of_the_contract(metrics):
     metrics.refused.labels("tcp://127.0.0.1:1").inc()
     metrics.strays.inc()
     metrics.agreement.set(0.9)
+    metrics.confidence.set(0.8)
     metrics.forward_residual.set(0.1)
     metrics.batch_frames.observe(16)
     found = samples(metrics)
     assert found["ptycholive_agreement"] == {(): 0.9}
+    assert found["ptycholive_confidence"] == {(): 0.8}
     assert found["ptycholive_forward_residual"] == {(): 0.1}
     assert found["ptycholive_batch_frames_sum"] == {(): 16}
     assert found["ptycholive_messages_refused_total"] == {("tcp://127.0.0.1:1",): 1}

@@ -13,7 +13,7 @@ WEIGHT = np.array([[0, 1, 2, 1], [1, 4, 4, 2], [2, 4, 8, 1], [1, 2, 1, 0], [0, 1
 SHAPE = WEIGHT.shape
 
 
-def make_tiles(positions_px, amplitude, phase):
+def make_tiles(positions_px, amplitude, phase, confidence=None):
     positions_px = np.asarray(positions_px, np.float64).reshape(-1, 2)
     n = len(positions_px)
     amplitude, phase = (
@@ -27,17 +27,13 @@ def make_tiles(positions_px, amplitude, phase):
         np.cos(phase),
         np.sin(phase),
         np.zeros(n, np.int64),
+        confidence=None if confidence is None else np.full((n, *SHAPE), confidence, np.float32),
     )
 
 
 def some(tiles, chosen):
-    return Tiles(
-        tiles.scan,
-        *(
-            getattr(tiles, name)[chosen]
-            for name in ("indices", "positions_m", "amplitude", "cos", "sin", "received_ns")
-        ),
-    )
+    names = ("indices", "positions_m", "amplitude", "cos", "sin", "received_ns", "confidence")
+    return Tiles(tiles.scan, *(getattr(tiles, name)[chosen] for name in names))
 
 
 def random_tiles(n, seed, reach_px=30.0):
@@ -46,6 +42,7 @@ def random_tiles(n, seed, reach_px=30.0):
         random.uniform(-reach_px, reach_px, (n, 2)),
         random.uniform(0.2, 1, (n, *SHAPE)),
         random.uniform(-np.pi, np.pi, (n, *SHAPE)),
+        random.uniform(0, 1, (n, *SHAPE)),
     )
 
 
@@ -60,9 +57,9 @@ def stitched(tiles, **settings):
 
 
 def summed_pixel_by_pixel(tiles, bounds):
-    """Σw, Σw·A, Σw·e^{iφ} computed one pixel of one tile at a time."""
+    """Σw, Σw·A, Σw·e^{iφ}, Σw·confidence computed one pixel of one tile at a time."""
     y0, x0, y1, x1 = bounds
-    weight, light, phasor = (np.zeros((y1 - y0 + 1, x1 - x0 + 1), complex) for _ in range(3))
+    weight, light, phasor, trust = (np.zeros((y1 - y0 + 1, x1 - x0 + 1), complex) for _ in range(4))
     for tile, (y, x) in enumerate(tiles.positions_m / PIXEL_M):
         for i, j in np.ndindex(SHAPE):
             row, column = y + i - SHAPE[0] // 2 - y0, x + j - SHAPE[1] // 2 - x0
@@ -72,12 +69,13 @@ def summed_pixel_by_pixel(tiles, bounds):
                 weight[at] += w
                 light[at] += w * tiles.amplitude[tile, i, j]
                 phasor[at] += w * (tiles.cos[tile, i, j] + 1j * tiles.sin[tile, i, j])
-    return tuple(plane[:-1, :-1] for plane in (weight.real, light.real, phasor))
+                trust[at] += w * tiles.confidence[tile, i, j]
+    return tuple(plane[:-1, :-1] for plane in (weight.real, light.real, phasor, trust.real))
 
 
 def assert_same(one, other):
     assert one.bounds() == other.bounds()
-    for channel in ("coverage", "amplitude", "agreement"):
+    for channel in ("coverage", "amplitude", "agreement", "confidence"):
         np.testing.assert_allclose(one.image(channel), other.image(channel), atol=2e-5)
     turn = one.object() * other.object().conj()
     steady = (one.image("agreement") > 0.01) & (one.image("coverage") > 1e-3)
@@ -87,7 +85,7 @@ def assert_same(one, other):
 def test_the_mosaic_is_the_sum_of_bilinearly_placed_tiles():
     tiles = random_tiles(12, seed=0, reach_px=6)
     mosaic = stitched(tiles)
-    weight, light, phasor = summed_pixel_by_pixel(tiles, mosaic.bounds())
+    weight, light, phasor, trust = summed_pixel_by_pixel(tiles, mosaic.bounds())
     lit = weight > 1e-6
     np.testing.assert_allclose(mosaic.image("coverage"), weight, atol=1e-5)
     np.testing.assert_allclose(mosaic.image("amplitude")[lit], (light[lit] / weight[lit]), rtol=1e-4)
@@ -96,6 +94,8 @@ def test_the_mosaic_is_the_sum_of_bilinearly_placed_tiles():
     )
     turn = np.angle(mosaic.object()[lit] * phasor[lit].conj())
     assert np.abs(turn).max() < 1e-2
+    confidence = trust[lit] / weight[lit] * np.abs(phasor[lit]) / weight[lit]
+    np.testing.assert_allclose(mosaic.image("confidence")[lit], confidence, rtol=2e-3, atol=2e-4)
 
 
 @settings(deadline=None, max_examples=40)
@@ -133,9 +133,37 @@ def test_opposite_phases_agree_nowhere_and_equal_ones_everywhere():
     assert same.image("agreement").max() <= 1
 
 
+def test_confidence_is_that_of_the_tiles_times_their_agreement():
+    mosaic = make_mosaic()
+    for phase, confidence in ((3.1, 0.9), (-3.1, 0.5)):
+        mosaic.add(make_tiles([0, 0], 1.0, phase, confidence))
+    lit = mosaic.image("coverage") > 0
+    np.testing.assert_allclose(mosaic.image("confidence")[lit], 0.7 * np.cos(np.pi - 3.1), atol=1e-5)
+    assert mosaic.confidence_mean() == pytest.approx(0.7 * np.cos(np.pi - 3.1), abs=1e-5)
+
+
+def test_tiles_of_a_model_without_confidence_are_believed_as_far_as_they_agree():
+    mosaic = make_mosaic()
+    for phase in (0.0, 1.0):
+        mosaic.add(make_tiles([0.3, 0], 1.0, phase))
+    np.testing.assert_array_equal(mosaic.image("confidence"), mosaic.image("agreement"))
+    assert mosaic.confidence_mean() == pytest.approx(mosaic.agreement_mean())
+    mosaic.add(make_tiles([0.3, 0], 1.0, 0.5, 0.1))
+    assert mosaic.confidence_mean() == pytest.approx(0.7 * mosaic.agreement_mean(), rel=1e-4)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0])
+def test_confidence_stays_between_nothing_and_full(confidence):
+    tiles = make_tiles(np.random.default_rng(8).uniform(-9, 9, (30, 2)), 1.0, 0.4, confidence)
+    shown = stitched(tiles).image("confidence")
+    assert shown.min() >= 0
+    assert shown.max() <= 1
+    assert np.median(shown[shown > 0]) == pytest.approx(1) if confidence else shown.max() < 1e-5
+
+
 def test_where_no_light_fell_everything_is_zero_and_finite():
-    mosaic = stitched(make_tiles([[0, 0], [20, 20]], 0.7, np.pi))
-    for channel in ("amplitude", "phase", "agreement", "coverage"):
+    mosaic = stitched(make_tiles([[0, 0], [20, 20]], 0.7, np.pi, 0.8))
+    for channel in ("amplitude", "phase", "agreement", "coverage", "confidence"):
         picture = mosaic.image(channel)
         assert picture.dtype == np.float32
         assert np.isfinite(picture).all()
@@ -183,7 +211,7 @@ def test_the_mosaic_grows_in_every_direction_and_keeps_what_it_has():
 
 
 @pytest.mark.parametrize("poison", [np.nan, np.inf])
-@pytest.mark.parametrize("plane", ["amplitude", "cos", "sin"])
+@pytest.mark.parametrize("plane", ["amplitude", "cos", "sin", "confidence"])
 def test_a_tile_that_is_not_finite_is_refused_and_poisons_nothing(plane, poison):
     tiles = random_tiles(4, seed=2)
     getattr(tiles, plane)[2, 0, 0] = poison  # where its weight is zero, too
@@ -233,7 +261,7 @@ def test_an_empty_batch_is_harmless():
     assert mosaic.bounds() == (0, 0, 0, 0)
     assert mosaic.image("phase").shape == (0, 0)
     assert mosaic.object().shape == (0, 0)
-    assert mosaic.agreement_mean() == 0
+    assert mosaic.agreement_mean() == mosaic.confidence_mean() == 0
 
 
 def test_tiles_of_another_shape_than_the_weight_are_a_bug():

@@ -78,7 +78,7 @@ def test_a_viewer_that_follows_the_defaults_ends_at_the_phase(run, loaded_bundle
         assert list(node.attrs["axes"]) == ["y", "x"]
 
 
-@pytest.mark.parametrize("channel", ["phase", "amplitude", "agreement", "coverage"])
+@pytest.mark.parametrize("channel", ["phase", "amplitude", "agreement", "coverage", "confidence"])
 def test_every_map_has_its_axes_in_metres(run, loaded_bundle, tmp_path, channel):
     write_result(tmp_path / "r.h5", run, loaded_bundle)
     with h5py.File(tmp_path / "r.h5") as file:

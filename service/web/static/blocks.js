@@ -1,9 +1,9 @@
 // The mosaic as the server sent it: blocks of float16 planes, kept as the bits that arrived.
 
-export const CHANNELS = ["amplitude", "phase", "agreement", "coverage"];
+export const CHANNELS = ["amplitude", "phase", "agreement", "coverage", "confidence"];
 
 const MAGIC = 0x424c5450; // "PTLB", little-endian
-const LAYOUT = 1;
+const LAYOUT = 2;
 const HEADER_BYTES = 24;
 const SAMPLES_PER_BLOCK = 512;
 

@@ -23,7 +23,7 @@ function meanPhase(phases) {
 
 const FULL_CIRCLE = { low: -Math.PI, high: Math.PI };
 
-const LOW_AGREEMENT = 0.8; // above, all is well and shall look so
+const LOW_AGREEMENT = 0.8; // of agreement and confidence: above, all is well and shall look so
 
 /** The automatic windows, of sorted values. */
 const WINDOWS = {
@@ -34,6 +34,7 @@ const WINDOWS = {
   },
   agreement: (sorted) => ({ low: Math.min(LOW_AGREEMENT, percentile(sorted, 0.01)), high: 1 }),
   coverage: (sorted) => ({ low: 0, high: percentile(sorted, 0.99) }),
+  confidence: (sorted) => WINDOWS.agreement(sorted),
 };
 
 /** How far the sliders go. */
@@ -42,6 +43,7 @@ const LIMITS = {
   phase: () => FULL_CIRCLE,
   agreement: () => ({ low: 0, high: 1 }),
   coverage: (sorted) => ({ low: 0, high: percentile(sorted, 1) }),
+  confidence: () => LIMITS.agreement(),
 };
 
 /** One channel's window. For the phase, low and high count from the centre. */

@@ -141,4 +141,5 @@ export function showReadout(values, y, x, pixelM) {
   at("read-amplitude").textContent = values ? significant(values.amplitude, 4) : "no data";
   at("read-phase").textContent = values ? `${fixed(values.phase, 3)} rad` : "–";
   at("read-agreement").textContent = values ? fixed(values.agreement, 3) : "–";
+  at("read-confidence").textContent = values ? fixed(values.confidence, 3) : "–";
 }

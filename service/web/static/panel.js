@@ -2,6 +2,11 @@
 
 import { duration, latency, length, share, significant, whole } from "./format.js";
 
+const TRUST = {
+  good: "frames as in training",
+  exposure: "another exposure than in training",
+  residual: "frames are not explained",
+};
 const LEDGER_ROWS = ["expected", "received", "decoded", "joined", "inferred", "stitched", "duplicates"];
 
 const at = (id) => document.getElementById(id);
@@ -92,6 +97,8 @@ function showFacts(scan, status) {
     ["Model", scan?.model?.name ?? scan?.model ?? status.model?.name],
     ["Object pixel", pixelM ? length(pixelM) : null],
     ["Agreement", share(scan?.agreement), "How well overlapping tiles agree in phase; 1 is best"],
+    ["Confidence", share(scan?.confidence), "Mean expected cosine of the phase error × agreement; 1 is best"],
+    ["Trust", TRUST[scan?.trust?.state]],
     ["Forward residual", share(scan?.forward_residual), "Measured against modelled pattern, last sampled frame; 0 is best"],
     ["Frames waiting", whole(waiting)],
     ...(status.sources ?? []).flatMap(({ role, endpoint, format, state }) => [

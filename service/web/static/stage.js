@@ -6,7 +6,9 @@ import { Palette, colourOf } from "./paint.js";
 const DOT_SPACING = 14;
 const BAR_WIDTH = 150;
 const TICKS = 5;
-const UNITS = { amplitude: "amplitude", phase: "phase − centre\nrad", agreement: "agreement", coverage: "coverage" };
+const UNITS = {
+  amplitude: "amplitude", phase: "phase − centre\nrad", agreement: "agreement", coverage: "coverage", confidence: "confidence",
+};
 
 export class Stage {
   constructor(store, viewport) {

@@ -109,6 +109,9 @@ class StarView:
     def mosaic(self, name: str) -> Mosaic | None:
         return self._mosaics.get(name)
 
+    def refined(self, name: str) -> Mosaic | None:
+        return None
+
     def result_file(self, name: str) -> Path | None:
         return self.result
 

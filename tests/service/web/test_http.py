@@ -59,6 +59,11 @@ def test_png_of_the_phase_does_not_depend_on_the_gauge(client, view):
     assert np.quantile(np.abs(pictures[0] - pictures[1]), 0.999) <= 4
 
 
+def test_a_scan_that_is_not_refined_has_no_refined_picture(client):
+    answer = client.get("/api/scans/star/mosaic", params={"refined": True})
+    assert (answer.status_code, "no refined mosaic" in answer.json()["error"]) == (404, True)
+
+
 def test_an_unknown_scan_is_not_found_in_one_line(client):
     for path in ("/api/scans/moon", "/api/scans/moon/mosaic", "/api/scans/moon/result.h5"):
         answer = client.get(path)

@@ -18,7 +18,7 @@ from hypothesis import strategies as st
 from websockets.exceptions import ConnectionClosed, InvalidStatus
 from websockets.sync.client import ClientConnection, connect
 
-CHANNELS = ("amplitude", "phase", "agreement", "coverage")
+CHANNELS = ("amplitude", "phase", "agreement", "coverage", "confidence")
 HEADER = struct.Struct("<4sHHIiiI")
 
 
@@ -39,9 +39,9 @@ class Watcher:
                 self.blocks.clear()
             return
         magic, layout, side, number, by, bx, _ = HEADER.unpack_from(message)
-        assert (magic, layout, number) == (b"PTLB", 1, generation(self.state))
+        assert (magic, layout, number) == (b"PTLB", 2, generation(self.state))
         planes = np.frombuffer(message, "<f2", offset=HEADER.size)
-        self.blocks[by, bx] = planes.reshape(4, side, side)
+        self.blocks[by, bx] = planes.reshape(len(CHANNELS), side, side)
         self.received_blocks += 1
 
     def watch(self, quiet_s: float = 0.3) -> None:

@@ -1,0 +1,135 @@
+"""The thread that refines: only while the stream is quiet, and only so long."""
+
+import threading
+import time
+from contextlib import contextmanager
+
+import pytest
+
+from service.refine.refiner import Refiner
+
+PATIENCE_S = 30.0
+
+
+def until(condition):
+    deadline_s = time.monotonic() + PATIENCE_S
+    while not condition():
+        assert time.monotonic() < deadline_s
+        time.sleep(0.005)
+
+
+@contextmanager
+def at_work(refiner):
+    stopping = threading.Event()
+    thread = threading.Thread(target=refiner.work, args=(stopping,))
+    thread.start()
+    try:
+        yield
+    finally:
+        stopping.set()
+        thread.join(PATIENCE_S)
+        assert not thread.is_alive()
+
+
+@pytest.fixture
+def run(taken):
+    return taken.finished[0]
+
+
+@pytest.fixture
+def begin(loaded_bundle, painted, run):
+    """Return what makes a refiner that has all frames of the scan."""
+
+    def made(quiet=lambda: True, frames_mib=64, after_s=1e6):
+        refiner = Refiner(quiet, frames_mib, after_s)
+        refiner.begin(run, loaded_bundle)
+        for batch in painted:
+            refiner.add(run, batch)
+        return refiner
+
+    return made
+
+
+def test_it_refines_a_scan_while_all_is_quiet(begin, run):
+    refiner = begin()
+    with at_work(refiner):
+        until(lambda: refiner.report(run)["sweeps"] >= 2)
+    report = refiner.report(run)
+    assert report["residual_after"] < report["residual_before"]
+    assert report["seconds"] > 0
+    assert refiner.refined(run).bounds() == run.mosaic.bounds()
+
+
+def test_it_never_begins_while_frames_come(begin, run):
+    refiner = begin(quiet=lambda: False)
+    with at_work(refiner):
+        time.sleep(0.1)
+    assert refiner.report(run)["frames"] == 0
+    assert refiner.report(run)["state"] == "waiting for the stream to be quiet"
+
+
+def test_frames_that_come_interrupt_it_within_a_frames_step(begin, run):
+    quiet = threading.Event()
+    quiet.set()
+    asked = []
+    refiner = begin(quiet=lambda: asked.append(quiet.is_set()) or quiet.is_set())
+    with at_work(refiner):
+        until(lambda: refiner.report(run)["sweeps"] >= 1)
+        quiet.clear()
+        until(lambda: not asked[-1])
+        seconds = refiner.report(run)["seconds"]
+        time.sleep(0.1)
+        assert refiner.report(run)["seconds"] == seconds
+        quiet.set()
+        until(lambda: refiner.report(run)["seconds"] > seconds)
+
+
+@pytest.mark.parametrize(("after_s", "sweeps"), [(0.0, 0), (0.05, None)])
+def test_a_finished_scan_is_refined_for_a_limited_time(begin, run, after_s, sweeps):
+    refiner = begin(after_s=after_s)
+    refiner.finish(run)
+    with at_work(refiner):
+        until(
+            lambda: (
+                refiner.report(run)["state"]
+                in ("stopped: its time was up", "settled: the residual falls no more")
+            )
+        )
+    report = refiner.report(run)
+    assert report["seconds"] < after_s + 1
+    assert sweeps is None or report["sweeps"] == sweeps
+
+
+def test_the_next_scan_takes_over_and_the_last_keeps_what_it_has(begin, run, journey, stream, loaded_bundle):
+    refiner, following = begin(), journey().take(stream()).result()
+    with at_work(refiner):
+        until(lambda: refiner.report(run)["sweeps"] >= 1)
+        refiner.begin(following, loaded_bundle)
+        until(lambda: refiner.report(run)["state"] == "stopped: the next scan began")
+    assert refiner.refined(run) is not None
+    assert refiner.report(following)["frames"] == 0
+
+
+def test_a_forgotten_scan_leaves_nothing(begin, run):
+    refiner = begin()
+    with at_work(refiner):
+        until(lambda: refiner.report(run)["sweeps"] >= 1)
+        refiner.forget_but([])
+    assert (refiner.refined(run), refiner.report(run)) == (None, None)
+
+
+def test_the_operator_is_told_of_frames_that_did_not_fit(begin, run, painted):
+    refiner = begin(frames_mib=1)
+    assert "refine" not in run.warnings
+    for _ in range(8):
+        for batch in painted:
+            refiner.add(run, batch)
+    assert "refine_mib" in run.warnings["refine"]
+    assert refiner.report(run)["left_out"] == 9 * 64 - (1 << 20) // (32 * 32 * 2)
+
+
+def test_a_scan_that_was_never_begun_is_not_refined(run, painted):
+    refiner = Refiner(lambda: True, 64, 1.0)
+    refiner.add(run, painted[0])
+    refiner.finish(run)
+    assert (refiner.refined(run), refiner.report(run)) == (None, None)

@@ -1,0 +1,134 @@
+"""The refinement of one scan, step by step, without a thread."""
+
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from model.refinement import ObjectRefinement
+from service.refine.scan import ScanRefinement, State
+
+FRAMES = 64
+FRAME_BYTES = 32 * 32 * 2
+AMPLE = 1 << 24
+
+
+@pytest.fixture
+def refinement(taken, engine):
+    return ScanRefinement(taken.finished[0].mosaic, engine, AMPLE)
+
+
+def add(refinement, painted):
+    return sum(refinement.add(batch.tiles.positions_m, batch.counts) for batch in painted)
+
+
+def sweep(refinement, sweeps=1):
+    goal = refinement.report()["sweeps"] + sweeps
+    while refinement.report()["sweeps"] < goal:
+        assert refinement.step()
+
+
+def test_before_the_first_sweep_there_is_nothing_to_see(refinement, painted):
+    add(refinement, painted)
+    for _ in range(FRAMES + 5):
+        assert refinement.step()
+    assert refinement.refined() is None
+    assert refinement.report()["residual_after"] is None
+
+
+def test_sweeps_lower_the_residual_and_settle(refinement, painted):
+    add(refinement, painted)
+    assert refinement.report()["state"] == State.WAITING
+    sweep(refinement, 2)
+    report = refinement.report()
+    assert (report["state"], report["frames"], report["left_out"]) == (State.REFINING, FRAMES, 0)
+    assert report["residual_after"] < 0.5 * report["residual_before"]
+    for _ in range(300 * FRAMES):
+        if not refinement.step():
+            break
+    assert refinement.state is State.SETTLED
+    assert not refinement.step()
+
+
+def test_the_refined_object_has_the_grid_of_the_mosaic(refinement, painted, taken):
+    add(refinement, painted)
+    sweep(refinement)
+    refined, plain = refinement.refined(), taken.finished[0].mosaic
+    assert (refined.bounds(), refined.object_pixel_m) == (plain.bounds(), plain.object_pixel_m)
+    np.testing.assert_array_equal(refined.image("coverage") > 0, plain.image("coverage") > 0)
+    assert np.abs(refined.object() - plain.object()).max() > 0.1
+
+
+def test_the_mosaic_itself_is_not_touched(refinement, painted, taken):
+    before = taken.finished[0].mosaic.object()
+    add(refinement, painted)
+    sweep(refinement)
+    np.testing.assert_array_equal(taken.finished[0].mosaic.object(), before)
+
+
+@pytest.mark.parametrize("room", [20, 40, 63])
+def test_frames_beyond_the_budget_are_left_out_and_counted(taken, painted, engine, room):
+    refinement = ScanRefinement(taken.finished[0].mosaic, engine, room * FRAME_BYTES)
+    assert add(refinement, painted) == FRAMES - room
+    sweep(refinement)
+    assert (refinement.report()["frames"], refinement.report()["left_out"]) == (room, FRAMES - room)
+
+
+def test_frames_too_far_apart_for_the_budget_are_left_out(taken, painted, engine):
+    refinement = ScanRefinement(taken.finished[0].mosaic, engine, AMPLE)
+    far_m = np.array([[0.0, 0.0], [1e-3, 1e-3], [4e-8, 4e-8]])
+    assert refinement.add(far_m, painted[0].counts[:3]) == 1
+
+
+def test_frames_that_come_later_are_taken_in_before_the_sweep_goes_on(refinement, painted):
+    add(refinement, painted[:1])
+    sweep(refinement, 2)
+    refinement.step()
+    add(refinement, painted[1:])
+    early = len(painted[0].counts)
+    for _ in range(FRAMES - early):
+        refinement.step()
+    assert (refinement.report()["frames"], refinement.report()["sweeps"]) == (FRAMES, 2)
+    sweep(refinement, 2)
+    assert refinement.report()["residual_after"] < refinement.report()["residual_before"]
+
+
+def test_a_settled_refinement_goes_on_with_new_frames(refinement, painted):
+    add(refinement, painted[:1])
+    while refinement.step():
+        pass
+    assert refinement.state is State.SETTLED
+    add(refinement, painted[1:])
+    assert refinement.step()
+    assert refinement.state is State.REFINING
+
+
+def test_a_refinement_that_diverges_is_discarded(taken, painted, loaded_bundle):
+    overshooting = ObjectRefinement(loaded_bundle.probe, alpha=1e-7)  # steps are not bounded in the dark
+    refinement = ScanRefinement(taken.finished[0].mosaic, overshooting, AMPLE)
+    add(refinement, painted)
+    while refinement.step():
+        pass
+    assert refinement.state is State.DISCARDED
+    assert refinement.refined() is None
+    assert refinement.ended
+
+
+def test_a_start_that_overflows_is_discarded_and_told_in_plain_values(refinement, painted, taken):
+    tiles = painted[0].tiles
+    taken.finished[0].mosaic.add(replace(tiles, amplitude=np.full_like(tiles.amplitude, 1e30)))
+    add(refinement, painted)
+    while refinement.step():
+        pass
+    report = refinement.report()
+    assert report["state"] == "discarded: the residual grew"
+    assert (report["residual_before"], report["residual_after"]) == (None, None)
+
+
+def test_the_frames_of_an_ended_refinement_are_let_go_and_the_object_stays(refinement, painted):
+    add(refinement, painted)
+    sweep(refinement)
+    refinement.end(State.SUPERSEDED)
+    assert not refinement.step()
+    assert refinement.refined() is not None
+    assert refinement.report()["state"] == "stopped: the next scan began"
