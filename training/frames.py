@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
+from functools import cached_property
 
 import lightning
 import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import DataLoader, Dataset, Sampler
+from torch.utils.data import DataLoader, Dataset, Sampler, TensorDataset
 
 from training.datasets.labelled import LabelledSet
 from training.datasets.splits import Indices, Split
@@ -18,13 +20,16 @@ from training.simulation.factory import FrameFactory, Sample
 
 VALIDATION_SEED = 1_000_000  # added to the run's: the objects that choose the best checkpoint
 EVALUATION_SEED = 2_000_000  # added to the run's: the objects of the figures, which chose nothing
+DEVICE_SEED = 10_000_000  # times the device's rank, added to the run's: each learns from its own objects
 VALIDATION_BATCHES = 8
+VALIDATION_TILES_PER_OBJECT = 4  # few, so that the best checkpoint is chosen by many objects
 
 
 class SimulatedFrames(lightning.LightningDataModule):
     """Training batches from the trainer's own step on, and the held-out ones.
 
-    Of several devices each gets batches of its own, and all look at the same held-out frames.
+    Of several devices each gets batches of its own, and all look at the same held-out frames, which are
+    made once.
     """
 
     def __init__(
@@ -36,28 +41,38 @@ class SimulatedFrames(lightning.LightningDataModule):
             plan: of the run.
             probe: (M, H, W) complex modes.
             tile_shape: (h, w) of the true tiles.
-            workers: processes that simulate beside the training; 0: it does so itself.
+            workers: processes that draw objects beside the training; 0: it does so itself.
         """
         super().__init__()
         self.plan, self.probe, self.tile_shape, self.workers = plan, probe, tile_shape, workers
 
-    def train_dataloader(self) -> DataLoader[Sample]:
-        """Give the batches of this device that the run has not seen."""
+    def train_dataloader(self) -> FrameFactory:
+        """Give the batches of this device that the run has not seen, made on it where it is a GPU."""
         if self.trainer is None:
             raise RuntimeError("the frames belong to no trainer yet: hand them to its fit()")
-        rank, devices = self.trainer.global_rank, self.trainer.world_size
-        batches = device_batches(self.trainer.global_step, self.plan.total_steps, rank, devices)
-        return DataLoader(self._factory(0, batches), batch_size=None, num_workers=self.workers)
-
-    def val_dataloader(self) -> DataLoader[Sample]:
-        """Give the held-out batches, the same each time."""
-        return DataLoader(self._factory(VALIDATION_SEED, range(VALIDATION_BATCHES)), batch_size=None)
-
-    def _factory(self, seed: int, batches: range) -> FrameFactory:
-        plan = self.plan
+        device = self.trainer.strategy.root_device
         return FrameFactory(
-            self.probe, self.tile_shape, plan.batch, plan.seed + seed, plan.recipe, batches=batches
+            self.probe,
+            self.tile_shape,
+            self.plan.batch,
+            self.plan.seed + DEVICE_SEED * self.trainer.global_rank,
+            self.plan.recipe,
+            range(self.trainer.global_step, self.plan.total_steps),
+            workers=self.workers,
+            device=device if device.type == "cuda" else "cpu",
         )
+
+    def val_dataloader(self) -> DataLoader[tuple[Tensor, ...]]:
+        """Give the held-out batches, the same each time and on every device."""
+        return DataLoader(self._held_out, self.plan.batch)
+
+    @cached_property
+    def _held_out(self) -> TensorDataset:
+        plan = self.plan
+        recipe = replace(plan.recipe, tiles_per_object=VALIDATION_TILES_PER_OBJECT)
+        seed, batches = plan.seed + VALIDATION_SEED, range(VALIDATION_BATCHES)
+        factory = FrameFactory(self.probe, self.tile_shape, plan.batch, seed, recipe, batches)
+        return TensorDataset(*(torch.cat(planes) for planes in zip(*factory, strict=True)))
 
 
 def device_batches(first: int, steps: int, rank: int, devices: int) -> range:

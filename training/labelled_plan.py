@@ -40,9 +40,14 @@ class LabelledPlan:
     seed: int = 1
 
     @property
+    def network(self) -> str:
+        """The method of training.methods whose network learns."""
+        return self.method
+
+    @property
     def recipe(self) -> Recipe:
         """How the method is trained as published."""
-        return METHODS[self.method].recipe
+        return METHODS[self.network].recipe
 
     @property
     def total_epochs(self) -> int:
@@ -56,7 +61,7 @@ class LabelledPlan:
             ScanFileError: there is no such set, or the file cannot be used.
         """
         data = open_set(self.data)
-        return data.in_photons() if METHODS[self.method].raw_counts else data
+        return data.in_photons() if METHODS[self.network].raw_counts else data
 
     def as_record(self) -> dict[str, Any]:
         """Plain values, for a checkpoint."""
@@ -85,7 +90,7 @@ def configure_labelled(plan: LabelledPlan, data: LabelledSet, train: Indices) ->
     return TaskConfig(
         network,
         schedule=_schedule(plan, len(train)),
-        method=plan.method,
+        method=plan.network,
         optimiser=plan.recipe.optimiser,
     )
 

@@ -13,6 +13,7 @@ from training.provenance import environment
 from training.simulation.objects import EVERY_FAMILY
 
 COMMAND = "command.txt"  # of a run's folder: how to make it again
+_SIMULATED = "simulated frames only: the scan's probe × random objects × counting noise"
 _NO_PLAN = "{} was not trained with --probe: only a network that was fitted to an instrument is exported"
 
 
@@ -36,17 +37,19 @@ def command_of(checkpoint: Checkpoint) -> str | None:
 
 def training_record(checkpoint: Checkpoint, plan: TrainingPlan) -> dict[str, Any]:
     """Return how the network was trained, for the bundle's description."""
+    measured = checkpoint.record.get("self_supervised", {})
     return {
         "command": command_of(checkpoint),
         "seed": plan.seed,
         "samples_seen": checkpoint.steps * plan.batch,
         "batch": plan.batch,
         "precision": plan.precision,
-        "data": "simulated frames only: the scan's probe × random objects × counting noise",
+        "data": measured.get("data", _SIMULATED),
         "recipe": asdict(plan.recipe),
         "not_shown_in_training": [n for n in EVERY_FAMILY if n not in plan.recipe.objects.families],
         "schedule": asdict(checkpoint.config.schedule),
         "loss": asdict(checkpoint.config.loss),
         "environment": checkpoint.record.get("environment"),
         "exported_with": environment(),
+        **({"tuned_from": measured["start"]} if measured.get("start") else {}),
     }

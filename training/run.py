@@ -20,8 +20,9 @@ from training.checkpoint import CheckpointError, read_checkpoint
 from training.datasets.splits import split_set
 from training.frames import LabelledFrames, SimulatedFrames
 from training.labelled_plan import LabelledPlan, configure_labelled
-from training.plan import TrainingPlan, configure, read_reference
+from training.plan import TrainingPlan, configure
 from training.provenance import environment
+from training.simulation.probes import read_probe
 from training.task import ReconstructionTask, TaskConfig
 
 BEST, LAST = "best", "last"  # checkpoints of a run's folder, .ckpt
@@ -124,7 +125,7 @@ def gather(plan: Plan, workers: int) -> Material:
 
 
 def _simulated(plan: TrainingPlan, workers: int) -> Material:
-    probe = read_reference(plan.probe).probe
+    probe = read_probe(plan.probe)
     config = configure(plan, probe)
     limits = {
         "max_steps": plan.total_steps,

@@ -15,10 +15,12 @@ from numpy.typing import NDArray
 from model.optics import intensity
 from model.scans import Reference, ScanFile, ScanFileError, open_scan, write_scan
 from training.plan import read_reference
-from training.simulation.factory import CameraRecipe, photograph
-from training.simulation.objects import EVERY_FAMILY, FAMILIES, HELD_OUT, ObjectRecipe, random_object
+from training.simulation.camera import CameraRecipe, expose, photograph
+from training.simulation.objects import EVERY_FAMILY, FAMILIES, HELD_OUT
+from training.simulation.transmission import ObjectRecipe, random_object
 
 BATCH = 16  # frames photographed at once
+_ORDINARY = ObjectRecipe(weak_share=0.0, turns_share=0.0, opaque_share=0.0)  # the one object is no extreme
 Counts = NDArray[np.uint16]
 Corners = NDArray[np.int64]
 
@@ -33,7 +35,7 @@ class ScanRecipe:
         step_px: between neighbours of the raster, object pixels.
         jitter_px: each position is moved by up to this, along each axis.
         seed: of object, positions and noise.
-        camera: how frames are recorded.
+        camera: how frames are recorded; by default all with one exposure by a detector without flaws.
     """
 
     families: tuple[str, ...] = tuple(FAMILIES)
@@ -70,7 +72,7 @@ def simulate_scan(
     rng = np.random.default_rng((recipe.seed, 0))
     corners = raster_corners(recipe, rng)
     extent = corners.max(axis=0) + probe.shape[1:]
-    square = random_object(rng, int(extent.max()), ObjectRecipe(families=recipe.families))
+    square = random_object(rng, int(extent.max()), replace(_ORDINARY, families=recipe.families))
     whole = square[: extent[0], : extent[1]]
     counts = _record(probe, whole, corners, recipe, int(rng.integers(2**62)))
     coverage = _coverage(intensity(probe), whole.shape, corners)
@@ -94,8 +96,8 @@ def _record(
     ) as starts:
         for start in starts:
             some = corners[start : start + BATCH]
-            tiles = np.stack([whole[y : y + height, x : x + width] for y, x in some])
-            photographed = photograph(modes, torch.as_tensor(tiles), recipe.camera, noise)
+            tiles = torch.as_tensor(np.stack([whole[y : y + height, x : x + width] for y, x in some]))
+            photographed = photograph(modes, expose(tiles, recipe.camera, noise), recipe.camera, noise)
             counts[start : start + BATCH] = photographed.numpy()
     return counts
 

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import fields, replace
+from dataclasses import fields
 from pathlib import Path
 from typing import Any, get_args
 
@@ -13,6 +13,7 @@ from lightning.fabric.utilities.exceptions import MisconfigurationException
 
 from model.network import Kind
 from model.scans import ScanFileError
+from training.checkpoint import CheckpointError
 from training.datasets.sets import SETS
 from training.datasets.splits import SPLIT_NAMES
 from training.labelled_plan import LabelledPlan
@@ -20,8 +21,11 @@ from training.methods import METHODS
 from training.plan import Precision, TrainingPlan
 from training.provenance import command_line
 from training.record import COMMAND
-from training.run import BEST, Plan, fit, prepare
-from training.simulation.factory import SimulationRecipe
+from training.run import BEST, Plan, Run, fit, prepare
+from training.simulation.options import RECIPE_OPTIONS, recipe_of_options, recipe_options
+from training.unlabelled.plan import SelfSupervisedPlan
+from training.unlabelled.ptynet_physics import PHYSICS_METHOD, PhysicsPlan, prepare_physics
+from training.unlabelled.run import prepare_self_supervised, self_supervised_plan
 
 _OF_SIMULATION = (
     "kind",
@@ -32,40 +36,74 @@ _OF_SIMULATION = (
     "batch",
     "learning_rate",
     "validations",
-    "object_size",
+    *RECIPE_OPTIONS,
 )
 _OF_LABELS = ("method", "split", "epochs")
+_OF_A_NEW_NETWORK = ("kind", "tile_px", "width", "steps", *RECIPE_OPTIONS)  # a checkpoint brings its own
 
 
 def plan_of_options(options: dict[str, Any]) -> Plan:
     """Return the plan that the command's options make; those that are not of the plan are left alone.
 
     Raises:
-        ValueError: neither a probe nor a labelled set is given, or both are.
+        CheckpointError: the checkpoint to start from cannot be used.
+        ValueError: not exactly one of a probe, a labelled set and a scan without labels is given, or there
+            is nothing to tune.
     """
-    if (options["probe"] is None) == (options["data"] is None):
+    if sum(options[source] is not None for source in ("probe", "data", "scan")) != 1:
         raise ValueError(
-            "give --probe to learn from simulated frames, or --data to learn from a labelled set"
+            "give --probe to learn from simulated frames, or --data to learn from a labelled set, "
+            "or --self-supervised to learn from measured counts"
         )
-    if options["probe"] is None:
+    if options["data"] is not None:
+        return _labelled_plan(options)
+    options = {**options, "recipe": recipe_of_options(options)}
+    if options["scan"] is not None:
+        return self_supervised_plan(_chosen({**options, "probe": options["scan"]}, SelfSupervisedPlan))
+    return TrainingPlan(**_chosen(options, TrainingPlan))
+
+
+def _labelled_plan(options: dict[str, Any]) -> LabelledPlan:
+    if options["method"] != PHYSICS_METHOD:
         return LabelledPlan(**_chosen(options, LabelledPlan))
-    recipe = replace(SimulationRecipe(), object_size=options["object_size"])
-    return TrainingPlan(recipe=recipe, **_chosen(options, TrainingPlan))
+    if options["start"] is None:
+        raise ValueError(f"{PHYSICS_METHOD} tunes a trained network: give --from, a checkpoint of ptynet")
+    return PhysicsPlan(**_chosen(options, PhysicsPlan))
 
 
 def _chosen(options: dict[str, Any], plan: type[Plan]) -> dict[str, Any]:
+    """Return what was said of a plan's fields; what was left open keeps the plan's own default."""
     names = {field.name for field in fields(plan)}
-    return {name: value for name, value in options.items() if name in names}
+    return {name: value for name, value in options.items() if name in names and value is not None}
+
+
+def _prepare(plan: Plan, out: Path, workers: int, trainer_options: dict[str, Any]) -> Run:
+    if isinstance(plan, SelfSupervisedPlan):
+        return prepare_self_supervised(plan, out, workers, trainer_options)
+    if isinstance(plan, PhysicsPlan):
+        return prepare_physics(plan, out, workers, trainer_options)
+    return prepare(plan, out, workers, trainer_options)
 
 
 def _refuse_idle_options(context: click.Context) -> None:
     """Raise UsageError for an option that was typed and that the chosen data make no use of."""
-    idle = _OF_LABELS if context.params["data"] is None else _OF_SIMULATION
+    idle = _idle_options(context.params)
     for parameter in context.command.params:
         name = parameter.name or ""
         if name in idle and context.get_parameter_source(name) is ParameterSource.COMMANDLINE:
-            needs = "--data" if idle is _OF_LABELS else "--probe"
-            raise click.UsageError(f"{parameter.opts[0]} goes with {needs} only")
+            raise click.UsageError(f"{parameter.opts[0]} goes with {idle[name]} only")
+
+
+def _idle_options(given: dict[str, Any]) -> dict[str, str]:
+    """Return what the options go with that the chosen data make no use of."""
+    idle = dict.fromkeys(_OF_LABELS, "--data")
+    if given["data"] is not None:
+        idle = dict.fromkeys(_OF_SIMULATION, "--probe")
+    if given["scan"] is None and given["method"] != PHYSICS_METHOD:
+        idle["start"] = f"--self-supervised or {PHYSICS_METHOD}"
+    if given["scan"] is not None and given["start"] is not None:
+        idle |= dict.fromkeys(_OF_A_NEW_NETWORK, "a new network")
+    return idle
 
 
 _ONE_OR_MORE = click.IntRange(min=1)
@@ -89,7 +127,8 @@ def legal_devices(_: click.Context, __: click.Parameter, devices: str) -> str:
 Example:
   ptycholive train --probe siemens_star_aps.cxi --out runs/star --samples 300000
   ptycholive export runs/star/best.ckpt --out bundles/star --name star
-  ptycholive train --data usaf-noisy --method ptychonn --split rows --out runs/ptychonn""",
+  ptycholive train --data usaf-noisy --method ptychonn --split rows --out runs/ptychonn
+  ptycholive train --self-supervised scan.cxi --from runs/star/best.ckpt --out runs/tuned""",
 )
 @click.option(
     "--probe",
@@ -102,8 +141,22 @@ Example:
     help=f"Learn from a labelled set: {', '.join(SETS)}, a scan file with a reference, PtychoNN's .npz.",
 )
 @click.option(
+    "--self-supervised",
+    "scan",
+    metavar="SCAN",
+    type=click.Path(path_type=Path),
+    help="Learn from this scan file's measured counts alone; of its reference only the probe is used.",
+)
+@click.option(
+    "--from",
+    "start",
+    metavar="CHECKPOINT",
+    type=click.Path(path_type=Path),
+    help="Tune this network: of --self-supervised one trained with --probe, of ptynet-physics one of ptynet.",
+)
+@click.option(
     "--method",
-    type=click.Choice(list(METHODS)),
+    type=click.Choice([*METHODS, PHYSICS_METHOD]),
     default="paper",
     show_default=True,
     help="What learns from --data, each with its published loss and schedule.",
@@ -148,8 +201,7 @@ Example:
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
-    default=1e-3,
-    show_default=True,
+    show_default="0.001, with --from 0.0001",
     help="The greatest of the schedule.",
 )
 @click.option("--precision", type=click.Choice(get_args(Precision)), default="32-true", show_default=True)
@@ -167,19 +219,13 @@ Example:
     show_default=True,
     help="How often held-out frames are looked at, and a checkpoint is written.",
 )
-@click.option(
-    "--object-size",
-    type=_ONE_OR_MORE,
-    default=320,
-    show_default=True,
-    help="Edge of the random objects, pixels.",
-)
+@recipe_options
 @click.option(
     "--workers",
     type=click.IntRange(min=0),
     default=0,
     show_default=True,
-    help="Processes that simulate beside the training.",
+    help="Processes that prepare frames beside the training.",
 )
 @click.option(
     "--devices",
@@ -197,13 +243,15 @@ def command(
 
     With --probe it is fitted to an instrument: its probe × random objects × counting noise, made on the fly.
     With --data a published method learns from frames with known tiles.
+    With --self-supervised it learns from measured frames without tiles, by how likely their counts are.
     """
     _refuse_idle_options(context)
     try:
-        run = prepare(plan_of_options(options), out, workers, {"devices": devices, "num_nodes": num_nodes})
+        trainer_options = {"devices": devices, "num_nodes": num_nodes}
+        run = _prepare(plan_of_options(options), out, workers, trainer_options)
         out.mkdir(parents=True, exist_ok=True)
         (out / COMMAND).write_text(command_line(context) + "\n", encoding="utf-8")
-    except (ScanFileError, MisconfigurationException, ValueError, OSError) as error:
+    except (ScanFileError, CheckpointError, MisconfigurationException, ValueError, OSError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
     fit(run)
     click.echo(f"best checkpoint: {out / BEST}.ckpt\nlog: tensorboard --logdir {out}")

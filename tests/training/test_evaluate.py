@@ -202,7 +202,7 @@ def test_a_multiplication_with_addition_is_counted_once():
 def test_a_checkpoint_says_what_it_costs_and_what_it_has_not_seen(checkpoint, probe):
     model = open_model(str(checkpoint))
     assert model.tile_shape == (EDGE, EDGE)
-    assert model.not_shown == ("spokes",)
+    assert model.not_shown == ("spokes", "zones")
     assert "million" in model.cost["multiply-adds a frame"]
     assert model.origin["frames seen in training"] == "160"
     amplitude, phase_rad = model.predict(np.ones((3, 1, 32, 32), np.float32))

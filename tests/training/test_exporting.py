@@ -17,7 +17,7 @@ from training.judging.families import held_out_frames
 from training.labelled_plan import LabelledPlan
 from training.plan import TrainingPlan
 from training.record import plan_of
-from training.simulation.objects import FAMILIES
+from training.simulation.objects import EVERY_FAMILY, FAMILIES
 
 
 @pytest.fixture(scope="module")
@@ -78,10 +78,10 @@ def test_a_bundle_says_how_its_network_was_trained(run, bundle, scan):
 
 def test_a_bundle_has_figures_for_each_family_and_says_which_was_not_shown(bundle):
     rows = {row["family"]: row for row in bundle.description.figures["families"]}
-    assert set(rows) == {*FAMILIES, "spokes"}
-    assert [name for name, row in rows.items() if not row["shown_in_training"]] == ["spokes"]
-    assert bundle.description.training["not_shown_in_training"] == ["spokes"]
-    assert "spokes were not shown in training" in bundle.description.figures["note"]
+    assert set(rows) == set(EVERY_FAMILY)
+    assert [name for name, row in rows.items() if not row["shown_in_training"]] == ["spokes", "zones"]
+    assert bundle.description.training["not_shown_in_training"] == ["spokes", "zones"]
+    assert "spokes, zones were not shown in training" in bundle.description.figures["note"]
     for row in rows.values():
         assert row["tiles"] == 6
         assert 0 < row["phase_rms_rad"]["mean"] < np.pi

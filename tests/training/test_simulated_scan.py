@@ -5,7 +5,7 @@ from click.testing import CliRunner
 from model.judge import forward_residual
 from model.scans import open_scan
 from training.simulated_scan import ScanRecipe, command, raster_corners, simulate_scan
-from training.simulation.factory import CameraRecipe
+from training.simulation.camera import CameraRecipe
 
 STILL = CameraRecipe(flux_jitter=0, mode_jitter=0, background_counts=0)
 
@@ -26,7 +26,7 @@ def test_jitter_moves_each_position_by_no_more_than_it_says():
 
 
 def test_the_true_object_and_probe_explain_the_frames_down_to_counting_noise(probe):
-    counts, truth = simulate_scan(probe, 1e-8, ScanRecipe(frames=30, camera=STILL))
+    counts, truth = simulate_scan(probe, 1e-8, ScanRecipe(("polygons",), frames=30, camera=STILL, seed=3))
     found = forward_residual(truth.probe, truth.object, counts, truth.positions_px)
     wrong = forward_residual(truth.probe, np.ones_like(truth.object), counts, truth.positions_px)
     noise = np.sqrt(0.25 * np.count_nonzero(counts > 5) / counts.sum())  # a count's root varies by 1/4
@@ -39,6 +39,13 @@ def test_coverage_is_the_light_that_fell(probe):
     light = 30 * np.square(np.abs(probe)).sum()
     assert truth.coverage.sum() == pytest.approx(light, rel=1e-4)
     assert truth.coverage.shape == truth.object.shape
+
+
+def test_a_scan_is_taken_with_one_exposure_by_a_detector_without_flaws(probe):
+    counts, _ = simulate_scan(probe, 1e-8, ScanRecipe(frames=60, step_px=1))
+    totals = counts.sum(axis=(1, 2))
+    assert totals.max() < 1.5 * totals.min()
+    assert counts.max() < 65535
 
 
 def test_the_seed_decides_the_scan(probe):

@@ -62,7 +62,7 @@ def loss(prediction: ScalarPrediction, truth: Sample) -> dict[str, Tensor]:
 def physics_loss(prediction: ScalarPrediction, counts: Tensor, probe: Tensor) -> Tensor:
     """Return mean |I − Σ_m |F(P_m·O)|²|, which needs no label: the term that a trained network is tuned by.
 
-    Published: Adam at 1e-4, halved after every second of ten epochs, 16 frames a step, one mode.
+    Published for one mode.
 
     Args:
         prediction: of the tiles, (N, 1, H, W).
@@ -111,3 +111,5 @@ def _initialise(layer: nn.Module) -> None:
 
 
 METHOD = Method(PtyNet, loss, Recipe(batch=4, epochs=1000, low=1e-5, high=1e-4, half_cycle_epochs=60))
+PHYSICS_RECIPE = Recipe(batch=16, epochs=10, low=1e-4, high=1e-4)  # by the physics loss, once trained
+HALVING_EPOCHS = 2  # after which the rate of that recipe is halved, again and again

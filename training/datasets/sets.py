@@ -13,9 +13,11 @@ SETS: dict[str, UsafRecipe] = {
     "usaf": UsafRecipe(),
     "usaf-noisy": UsafRecipe(noisy=True),
     "usaf-wrapping": UsafRecipe(turns=3.0),
+    "usaf-wrapping-gauge": UsafRecipe(turns=3.0, own_gauge=True),
     "usaf-tiny": UsafRecipe(lines=16),
     "usaf-tiny-noisy": UsafRecipe(lines=16, noisy=True),
     "usaf-tiny-wrapping": UsafRecipe(lines=16, turns=3.0),
+    "usaf-tiny-wrapping-gauge": UsafRecipe(lines=16, turns=3.0, own_gauge=True),
 }
 PTYCHONN_LABELS = "*amp_pha*.npy"  # what PtychoNN's published labels are called, beside the frames' .npz
 

@@ -27,6 +27,7 @@ class UsafRecipe:
     Attributes:
         noisy: Gaussian readout, then counting noise.
         turns: of phase that the object spans; 0: the paper's, which never wraps.
+        own_gauge: each tile's phase is turned so that arg Σ|P|²O = 0, as no pattern tells its own angle.
         lines: of the raster, and places on each.
         step_px: of the raster.
         jitter_px: each corner is moved by up to this, whole pixels.
@@ -37,6 +38,7 @@ class UsafRecipe:
 
     noisy: bool = False
     turns: float = 0.0
+    own_gauge: bool = False
     lines: int = 61
     step_px: int = 8
     jitter_px: int = 1
@@ -55,17 +57,19 @@ def usaf_set(name: str, recipe: UsafRecipe | None = None) -> LabelledSet:
     probe = binned_probe()
     raster, corners_px = raster_corners(recipe, amplitude.shape, probe.shape[-1], rng)
     edge = probe.shape[-1]
-    counts = diffraction(probe, *(cut_tiles(image, corners_px, edge) for image in (amplitude, phase_rad)))
+    seen = [cut_tiles(image, corners_px, edge) for image in (amplitude, phase_rad)]
+    counts = diffraction(probe, seen[0], seen[1])
     if recipe.noisy:
         counts = noisy(counts, recipe.readout_counts, rng)
     photons = float(counts.max())
     units = label_units(amplitude, phase_rad, wraps=recipe.turns > 0)
     labels = _labels(amplitude, phase_rad, units)
+    tiles = [cut_tiles(label, corners_px, edge) for label in labels]
     return LabelledSet(
         name=name,
         counts=counts / np.float32(photons),
-        amplitude=cut_tiles(labels[0], corners_px, edge),
-        phase_rad=cut_tiles(labels[1], corners_px, edge),
+        amplitude=tiles[0],
+        phase_rad=_in_own_gauge(probe, seen[0], seen[1]) if recipe.own_gauge else tiles[1],
         corners_px=corners_px,
         raster=raster,
         probe=probe[None],
@@ -135,6 +139,14 @@ def _labels(amplitude: Real, phase_rad: Real, units: LabelUnits) -> tuple[Real, 
         ((amplitude - units.amplitude_offset) / units.amplitude_scale).astype(np.float32),
         np.angle(np.exp(1j * numbers)).astype(np.float32),
     )
+
+
+def _in_own_gauge(probe: NDArray[np.complex64], amplitude: Real, phase_rad: Real) -> Real:
+    """Turn each of the tiles (N, h, w) by its one unmeasured angle, and wrap into (−π, π]."""
+    tiles = amplitude * np.exp(1j * phase_rad)
+    lit = np.sum(np.square(np.abs(probe)) * tiles, axis=(1, 2), keepdims=True)
+    turned: Real = np.angle(tiles * np.exp(-1j * np.angle(lit))).astype(np.float32)
+    return turned
 
 
 def _to_unit(image: Real) -> Real:

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import sys
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import NamedTuple
 
@@ -11,27 +12,11 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from torch import Tensor
-from torch.utils.data import IterableDataset, get_worker_info
 
 from model.optics import centre_crop, intensity
-from training.simulation.objects import ObjectRecipe, random_object
-
-
-@dataclass(frozen=True, slots=True)
-class CameraRecipe:
-    """How the beam and the camera differ from frame to frame.
-
-    Attributes:
-        flux_jitter: relative standard deviation of the incident flux.
-        mode_jitter: relative standard deviation of each mode's amplitude.
-        background_counts: greatest mean background a pixel.
-        saturation: counts are cut here.
-    """
-
-    flux_jitter: float = 0.03
-    mode_jitter: float = 0.05
-    background_counts: float = 0.02
-    saturation: float = 65534.0
+from training.simulation.camera import VARIED, CameraRecipe, expose, photograph
+from training.simulation.pool import NumberedObjects, ObjectPool, draw_places
+from training.simulation.transmission import ObjectRecipe
 
 
 @dataclass(frozen=True, slots=True)
@@ -42,13 +27,20 @@ class SimulationRecipe:
         objects: what is illuminated.
         camera: how it is recorded.
         object_size: edge of an object, pixels.
-        tiles_per_object: frames taken of an object before the next is drawn.
+        tiles_per_object: frames taken of an object, on average, before it makes room for the next.
+        pool_objects: from how many objects the frames of a batch are taken.
     """
 
     objects: ObjectRecipe = field(default_factory=ObjectRecipe)
-    camera: CameraRecipe = field(default_factory=CameraRecipe)
+    camera: CameraRecipe = VARIED
     object_size: int = 320
-    tiles_per_object: int = 16
+    tiles_per_object: int = 32
+    pool_objects: int = 32
+
+    def __post_init__(self) -> None:
+        """Raise ValueError where no frame can be taken."""
+        if self.tiles_per_object < 1 or self.pool_objects < 1:
+            raise ValueError("a frame is taken of an object: at least one of each is needed")
 
 
 class Sample(NamedTuple):
@@ -56,33 +48,14 @@ class Sample(NamedTuple):
 
     Attributes:
         counts: (N, 1, H, W) float32 photons a pixel.
-        amplitude, cos, sin: (N, 1, h, w) float32.
+        amplitude: (N, 1, h, w) float32, as strong as the exposure makes the object look under the probe.
+        cos, sin: (N, 1, h, w) float32.
     """
 
     counts: Tensor
     amplitude: Tensor
     cos: Tensor
     sin: Tensor
-
-
-def photograph(probe: Tensor, tiles: Tensor, camera: CameraRecipe, noise: torch.Generator) -> Tensor:
-    """Return noisy counts (N, H, W): Poisson of Σ_m |F(P_m·O)|² and a little background, cut at saturation.
-
-    Args:
-        probe: (M, H, W) complex modes, square-root photons a pixel. Only |P·O| is measured: a probe k times
-            stronger gives k² the counts, and the same counts as an object k times stronger.
-        tiles: (N, H, W) complex transmission.
-        camera: flux, background and saturation.
-        noise: where all randomness comes from.
-    """
-    n, modes = len(tiles), len(probe)
-    flux = torch.exp(camera.flux_jitter * torch.randn(n, 1, 1, 1, generator=noise))
-    mixing = torch.exp(camera.mode_jitter * torch.randn(n, modes, 1, 1, generator=noise))
-    waves = torch.view_as_real(torch.fft.fft2(probe * tiles[:, None], norm="ortho"))
-    pattern = (waves.square().sum(dim=-1) * flux * mixing.square()).sum(dim=1)
-    background = camera.background_counts * torch.rand(n, 1, 1, generator=noise)
-    counts = torch.poisson(torch.fft.fftshift(pattern, dim=(-2, -1)) + background, generator=noise)
-    return counts.clamp_max(camera.saturation)
 
 
 def gauge_phase(tiles: Tensor, light: Tensor) -> Tensor:
@@ -94,24 +67,18 @@ def gauge_phase(tiles: Tensor, light: Tensor) -> Tensor:
         tiles: (N, H, W) complex transmission.
         light: (H, W) intensity of the probe.
     """
-    return torch.angle((tiles * light).sum(dim=(-2, -1), keepdim=True))
+    total = torch.mv(tiles.flatten(1), light.flatten().to(tiles.dtype))
+    return torch.angle(total)[:, None, None]
 
 
-class FrameFactory(IterableDataset[Sample]):
+class FrameFactory(Iterable[Sample]):
     """A seeded stream of batches; batch k depends on the seed and k alone.
 
-    So a run can go on where it stopped, and several workers give what one would.
+    So a run can go on where it stopped, and any number of processes that draw objects gives the same. On an
+    accelerator the noise is another than on a CPU; objects and places are the same.
 
-    Args:
-        probe: (M, H, W) complex modes, square-root photons a pixel.
-        tile_shape: (h, w) of the true tiles, centred on the probe.
-        batch: frames a sample.
-        seed: of everything random.
-        recipe: what is random.
-        batches: range of batch numbers to give; from 0 without end by default.
-
-    Raises:
-        ValueError: the objects are smaller than the probe.
+    Batch k is cut from `pool_objects` objects, of which the stream replaces the oldest few after each batch:
+    drawing an object costs more than photographing twenty tiles of it.
     """
 
     def __init__(
@@ -122,51 +89,75 @@ class FrameFactory(IterableDataset[Sample]):
         seed: int,
         recipe: SimulationRecipe | None = None,
         batches: range = range(sys.maxsize),
+        *,
+        workers: int = 0,
+        device: str | torch.device = "cpu",
     ) -> None:
-        self.probe = torch.as_tensor(probe)
+        """Prepare; nothing is drawn before the first batch is asked for.
+
+        Args:
+            probe: (M, H, W) complex modes, square-root photons a pixel.
+            tile_shape: (h, w) of the true tiles, centred on the probe.
+            batch: frames a sample.
+            seed: of everything random.
+            recipe: what is random.
+            batches: numbers of the batches to give, rising; from 0 without end by default.
+            workers: processes that draw objects; 0: the one that iterates does.
+            device: where tiles are cut and photographed, and where batches lie.
+
+        Raises:
+            ValueError: the objects are smaller than the probe.
+        """
+        self.device = torch.device(device)
+        self.probe = torch.as_tensor(probe, device=self.device)
         self.light = self.probe.abs().square().sum(dim=0)
         self.tile_shape, self.batch, self.seed, self.batches = tile_shape, batch, seed, batches
-        self.recipe = recipe or SimulationRecipe()
+        self.recipe, self.workers = recipe or SimulationRecipe(), workers
         if self.recipe.object_size < max(probe.shape[1:]):
             raise ValueError(
                 f"objects of {self.recipe.object_size} pixels are smaller than the probe {probe.shape[1:]}"
             )
 
     def __iter__(self) -> Iterator[Sample]:
-        """Give the batches in order; of several workers each makes its share, and the loader interleaves."""
-        worker = get_worker_info()
-        share = slice(None) if worker is None else slice(worker.id, None, worker.num_workers)
-        return map(self.make, self.batches[share])
+        """Give the batches in order."""
+        return self._give(self.batches, self.workers)
 
     def make(self, k: int) -> Sample:
-        """Return batch k."""
-        rng = np.random.default_rng((self.seed, k))
-        return self.sample(self._tiles(rng), torch.Generator().manual_seed(int(rng.integers(2**62))))
+        """Return batch k; all objects of its pool are drawn for it, so iterate for more than one."""
+        return next(self._give(range(k, k + 1), workers=0))
+
+    def objects_of(self, k: int) -> range:
+        """Return the numbers of the objects that batch k is cut from."""
+        first = k * math.ceil(self.batch / self.recipe.tiles_per_object)
+        return range(first, first + self.recipe.pool_objects)
 
     def sample(self, tiles: Tensor, noise: torch.Generator) -> Sample:
-        """Photograph complex tiles (N, H, W) and turn them into their gauge."""
+        """Expose and photograph complex tiles (N, H, W) and turn them into their gauge."""
+        tiles = expose(tiles, self.recipe.camera, noise)
         counts = photograph(self.probe, tiles, self.recipe.camera, noise)
-        tiles = tiles * torch.exp(-1j * gauge_phase(tiles, self.light))
+        gauge = gauge_phase(tiles, self.light)
         top, left = (n // 2 - m // 2 for n, m in zip(tiles.shape[-2:], self.tile_shape, strict=True))
-        tiles = tiles[:, None, top : top + self.tile_shape[0], left : left + self.tile_shape[1]]
-        amplitude = tiles.abs()
-        unit = tiles / amplitude.clamp_min(1e-6)
-        return Sample(counts[:, None], amplitude, unit.real.contiguous(), unit.imag.contiguous())
+        seen = tiles[:, top : top + self.tile_shape[0], left : left + self.tile_shape[1]]
+        amplitude = seen.abs()
+        unit = seen * torch.exp(-1j * gauge) / amplitude.clamp_min(1e-6)
+        planes = (counts, amplitude, unit.real.contiguous(), unit.imag.contiguous())
+        return Sample(*(plane[:, None] for plane in planes))
 
-    def _tiles(self, rng: np.random.Generator) -> Tensor:
-        """Cut (batch, H, W) tiles at random places and in random orientations of new objects."""
-        tiles: list[NDArray[np.complex64]] = []
-        while len(tiles) < self.batch:
-            whole = random_object(rng, self.recipe.object_size, self.recipe.objects)
-            wanted = min(self.recipe.tiles_per_object, self.batch - len(tiles))
-            tiles += [self._cut(rng, whole) for _ in range(wanted)]
-        return torch.as_tensor(np.stack(tiles))
+    def _give(self, batches: range, workers: int) -> Iterator[Sample]:
+        recipe = self.recipe
+        numbers = range(self.objects_of(batches.start).start, sys.maxsize)
+        row = NumberedObjects(recipe.objects, recipe.object_size, self.seed).drawn(numbers, workers)
+        pool = ObjectPool(row, numbers.start, recipe.pool_objects, recipe.object_size, self.device)
+        for k in batches:
+            pool.advance(self.objects_of(k).stop)
+            yield self._photographed(k, pool)
 
-    def _cut(self, rng: np.random.Generator, whole: NDArray[np.complex64]) -> NDArray[np.complex64]:
-        height, width = self.probe.shape[-2:]
-        y, x = (int(rng.integers(0, len(whole) - side + 1)) for side in (height, width))
-        turns = int(rng.integers(4)) * (1 if height == width else 2)  # a quarter turn needs a square
-        return np.rot90(whole[y : y + height, x : x + width], turns)
+    def _photographed(self, k: int, pool: ObjectPool) -> Sample:
+        rng = np.random.default_rng((self.seed, 1, k))
+        shape = (self.probe.shape[1], self.probe.shape[2])
+        places = draw_places(rng, self.batch, self.objects_of(k), self.recipe.object_size, shape)
+        noise = torch.Generator(self.device).manual_seed(int(rng.integers(2**62)))
+        return self.sample(pool.cut(places, shape), noise)
 
 
 def probe_weight_map(

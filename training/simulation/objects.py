@@ -1,19 +1,23 @@
-"""Random objects, from several families, that no sample stands behind.
+"""Families of random objects that no sample stands behind.
 
-Each family draws a map of thickness in [0, 1]; `random_object` makes a complex transmission of it.
-Radial spokes are not shown in training: the measured Siemens star is what the shipped model is judged on.
-They are a family of their own (`HELD_OUT`), for figures on objects of a kind that was never learned.
+Each draws a map of thickness in [0, 1]; `training.simulation.transmission` makes complex objects of it.
+Radial spokes and zone plates are not shown in training (`HELD_OUT`). The measured Siemens star, whose spokes
+these are, is what the shipped model is judged on; a zone plate is the other usual test object of X-ray
+microscopes, and its rings are like nothing in training, where lines that repeat are straight. Figures on
+both tell what a network makes of a kind of object that it never learned.
 """
 
 from __future__ import annotations
 
 from collections.abc import Callable
-from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from scipy import ndimage
+
+from training.simulation.textures import random_view
 
 Map = NDArray[np.float32]
 SUPERSAMPLING = 2  # polygons are drawn finer and reduced, so that edges are not jagged
@@ -92,13 +96,18 @@ def patches(rng: np.random.Generator, size: int) -> Map:
 
 def cells(rng: np.random.Generator, size: int) -> Map:
     """Draw Voronoi cells of random thickness, with walls in half of the cases."""
-    seeds = rng.uniform(0, size, (int(rng.integers(12, 120)), 2)).astype(np.float32)
+    seeds = rng.integers(0, size, (int(rng.integers(12, 120)), 2))
     label = _nearest(seeds, size)
     levels = rng.uniform(0, 1, len(seeds)).astype(np.float32)[label]
     if rng.uniform() < 0.5:
         walls = ndimage.morphological_gradient(label, size=int(rng.integers(2, 6))) > 0
         levels[walls] = float(rng.choice([0.0, 1.0]))
     return levels
+
+
+def textures(rng: np.random.Generator, size: int) -> Map:
+    """Take a view of a photograph or micrograph, its contrast stretched: detail at every scale at once."""
+    return _normalised(random_view(rng, size), least_range=0.1)  # an empty sky stays nearly empty
 
 
 def spokes(rng: np.random.Generator, size: int) -> Map:
@@ -115,21 +124,33 @@ def spokes(rng: np.random.Generator, size: int) -> Map:
     return thickness
 
 
-def _nearest(seeds: NDArray[np.float32], size: int) -> NDArray[np.int64]:
-    """Return which of the seeds (n, 2) lies nearest to each pixel, (size, size)."""
+def zones(rng: np.random.Generator, size: int) -> Map:
+    """Draw one to three Fresnel zone plates: zone n ends at √(n·a), so that rings thin out to 2…8 px."""
     y, x = np.mgrid[:size, :size].astype(np.float32)
-    label = np.zeros((size, size), dtype=np.int64)
-    nearest = np.full((size, size), np.inf, dtype=np.float32)
-    for i, (seed_y, seed_x) in enumerate(seeds):
-        distance = (y - seed_y) ** 2 + (x - seed_x) ** 2
-        closer = distance < nearest
-        nearest[closer], label[closer] = distance[closer], i
-    return label
+    thickness = np.zeros((size, size), dtype=np.float32)
+    for _ in range(int(rng.integers(1, 4))):
+        centre_y, centre_x = rng.uniform(0, size, 2)
+        radius, outermost = rng.uniform(0.2, 0.7) * size, rng.uniform(2, 8)
+        r2 = (y - centre_y) ** 2 + (x - centre_x) ** 2
+        zone = np.floor(r2 / (2 * radius * outermost) + rng.uniform())
+        thickness[(zone % 2 == 0) & (r2 < radius**2)] = rng.uniform(0.3, 1.0)
+    return thickness
 
 
-def _normalised(field: NDArray[np.float64]) -> Map:
+def _nearest(seeds: NDArray[np.int64], size: int) -> NDArray[np.int32]:
+    """Return which of the seeds (n, 2) lies nearest to each pixel, (size, size)."""
+    number = np.zeros((size, size), dtype=np.int32)
+    elsewhere = np.ones((size, size), dtype=bool)
+    number[tuple(seeds.T)], elsewhere[tuple(seeds.T)] = np.arange(len(seeds)), False
+    y, x = ndimage.distance_transform_edt(elsewhere, return_distances=False, return_indices=True)
+    nearest: NDArray[np.int32] = number[y, x]
+    return nearest
+
+
+def _normalised(field: NDArray[np.floating[Any]], least_range: float = 0.0) -> Map:
+    """Stretch a field to [0, 1]; one whose values range over less than `least_range` is stretched less."""
     low, high = np.quantile(field, [0.002, 0.998])
-    normalised: Map = np.clip((field - low) / (high - low), 0, 1).astype(np.float32)
+    normalised: Map = np.clip((field - low) / max(high - low, least_range), 0, 1).astype(np.float32)
     return normalised
 
 
@@ -141,54 +162,7 @@ FAMILIES: dict[str, Family] = {
     "fields": random_field,
     "patches": patches,
     "cells": cells,
+    "textures": textures,
 }
-HELD_OUT: dict[str, Family] = {"spokes": spokes}  # not shown in training
+HELD_OUT: dict[str, Family] = {"spokes": spokes, "zones": zones}  # not shown in training
 EVERY_FAMILY = FAMILIES | HELD_OUT
-
-
-@dataclass(frozen=True, slots=True)
-class ObjectRecipe:
-    """What the random objects look like.
-
-    Attributes:
-        families: names in `EVERY_FAMILY`, drawn with equal chance; those of training by default.
-        phase_span_rad: least and greatest span of the phase over an object.
-        absorption: greatest |ln amplitude| over an object.
-        amplitude_max: amplitudes are cut here.
-        blur_px: least and greatest Gaussian σ of the edges.
-    """
-
-    families: tuple[str, ...] = tuple(FAMILIES)
-    phase_span_rad: tuple[float, float] = (0.1, 2.4)
-    absorption: float = 0.5
-    amplitude_max: float = 1.45
-    blur_px: tuple[float, float] = (0.4, 1.3)
-
-    def __post_init__(self) -> None:
-        """Raise ValueError for a family that nobody knows."""
-        unknown = set(self.families) - set(EVERY_FAMILY)
-        if unknown or not self.families:
-            raise ValueError(f"families {self.families}: take some of {', '.join(EVERY_FAMILY)}")
-
-
-def random_object(rng: np.random.Generator, size: int, recipe: ObjectRecipe) -> NDArray[np.complex64]:
-    """Draw one complex transmission (size, size).
-
-    In six of ten objects absorption follows the phase's map, in the others a map of its own; half carry a
-    slow background besides.
-    """
-    thickness = _soft_map(rng, size, recipe)
-    absorbing = thickness if rng.uniform() < 0.6 else _soft_map(rng, size, recipe)
-    phase = rng.choice([-1, 1]) * rng.uniform(*recipe.phase_span_rad) * thickness
-    if rng.uniform() < 0.5:
-        phase = phase + rng.uniform(0, 0.8) * ndimage.gaussian_filter(random_field(rng, size), 12.0)
-    log_amplitude = rng.uniform(-0.15, 0.15) - rng.uniform(-0.3, 1.0) * recipe.absorption * (absorbing - 0.5)
-    amplitude = np.minimum(np.exp(log_amplitude), recipe.amplitude_max)
-    transmission: NDArray[np.complex64] = (amplitude * np.exp(1j * phase)).astype(np.complex64)
-    return transmission
-
-
-def _soft_map(rng: np.random.Generator, size: int, recipe: ObjectRecipe) -> Map:
-    family = EVERY_FAMILY[str(rng.choice(recipe.families))]
-    soft: Map = ndimage.gaussian_filter(family(rng, size), rng.uniform(*recipe.blur_px)).astype(np.float32)
-    return soft

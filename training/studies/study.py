@@ -96,7 +96,12 @@ class Study:
         return replace(self, sets=tuple(_QUICK[data] for data in self.sets), epochs=1, fewer=(), iterations=2)
 
 
-_QUICK = {"usaf": "usaf-tiny", "usaf-noisy": "usaf-tiny-noisy", "usaf-wrapping": "usaf-tiny-wrapping"}
+_QUICK = {
+    "usaf": "usaf-tiny",
+    "usaf-noisy": "usaf-tiny-noisy",
+    "usaf-wrapping": "usaf-tiny-wrapping",
+    "usaf-wrapping-gauge": "usaf-tiny-wrapping-gauge",
+}
 _FEWER = (("dpi", 25), ("ptynet", 60))
 STUDIES: dict[str, Study] = {
     "ablations": Study(
@@ -122,7 +127,7 @@ STUDIES: dict[str, Study] = {
     ),
     "wrapping": Study(
         "A phase that wraps: on the circle, or as a number",
-        ("usaf-wrapping",),
+        ("usaf-wrapping", "usaf-wrapping-gauge"),
         ("rows",),
         ("paper", "no-circular-representation"),
     ),

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Iterable
 from itertools import groupby
-from typing import Any, NamedTuple
+from typing import Any, Literal, NamedTuple
 
 import numpy as np
 from scipy.stats import ttest_ind
@@ -64,10 +64,12 @@ class Verdict(NamedTuple):
 Verdicts = dict[str, tuple[Verdict, Verdict]]
 
 
-def _tile(quantity: str, figure: str, scale: float) -> Callable[[Record], float | None]:
+def _tile(
+    quantity: str, figure: str, scale: float, data_range: Literal["truth", "fixed"] = "truth"
+) -> Callable[[Record], float | None]:
     def of(record: Record) -> float | None:
         ranges = record["tiles"][quantity]
-        return None if ranges is None else scale * ranges["truth"][figure]["mean"]
+        return None if ranges is None else scale * ranges[data_range][figure]["mean"]
 
     return of
 
@@ -89,6 +91,8 @@ COLUMNS = (
     Column("tile φ MSE, 10⁻²", _tile("phase", "mse", 100), 2),
     Column("tile φ PSNR, dB", _tile("phase", "psnr_db", 1), 2),
     PHASE_SSIM,
+    Column("tile φ PSNR, object's range, dB", _tile("phase", "psnr_db", 1, "fixed"), 2),
+    Column("tile φ SSIM, object's range, %", _tile("phase", "ssim", 100, "fixed"), 2),
     Column("stitched A PSNR, dB", _image("paper", "amplitude", "psnr_db", 1), 2),
     Column("stitched A SSIM, %", _image("paper", "amplitude", "ssim", 100), 2),
     Column("stitched φ PSNR, dB", _image("paper", "phase", "psnr_db", 1), 2),

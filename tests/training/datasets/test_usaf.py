@@ -67,3 +67,18 @@ def test_photons_are_the_intensities_times_their_unit(small):
     photons = small.in_photons()
     assert photons.photons == 1
     np.testing.assert_allclose(photons.counts, small.counts * small.photons)
+
+
+def test_tiles_in_their_own_gauge_lose_one_angle_and_nothing_else():
+    plain, own = (
+        usaf_set("chart", UsafRecipe(lines=4, turns=3.0, own_gauge=gauge)) for gauge in (False, True)
+    )
+    turned = np.exp(1j * (plain.phase_rad - own.phase_rad))
+    angle = turned.mean(axis=(1, 2))
+    light = np.square(np.abs(own.probe[0]))
+    seen = (light * own.units.transmission(own.amplitude, own.phase_rad)).sum(axis=(1, 2))
+
+    np.testing.assert_allclose(np.abs(angle), 1.0, atol=1e-4)  # the same angle in all of a tile's pixels
+    np.testing.assert_allclose(np.angle(seen), 0.0, atol=1e-4)
+    np.testing.assert_array_equal(own.counts, plain.counts)
+    assert np.abs(own.phase_rad).max() <= np.float32(np.pi) + 1e-6

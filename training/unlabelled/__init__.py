@@ -1,0 +1,1 @@
+"""Learning without labels: the measured counts teach the network."""
