@@ -26,8 +26,16 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor, nn
 
-from model.bundle import BundleDescription, BundleError, ProbeDescription, file_sha256, write_description
+from model.bundle import (
+    BundleDescription,
+    BundleError,
+    ProbeDescription,
+    TrustDescription,
+    file_sha256,
+    write_description,
+)
 from model.network import Prediction
+from model.probe_informed import ProbeInformedNetwork
 from model.variants import Network
 
 OUTPUTS = ("amplitude", "cos", "sin")
@@ -35,17 +43,28 @@ PARITY = 1e-4  # greatest difference from torch in float32 that a bundle may hav
 _BATCHES = (1, 3)  # sizes that the graph is tried at, beside all examples at once
 
 
+RESIDUAL = "residual"  # (N,), of networks that know the probe
+
+
 class DeployedNetwork(nn.Module):
-    """What crosses to the service: raw counts in, amplitude, cos and sin out."""
+    """What crosses to the service: raw counts in; amplitude, cos and sin out, and the forward residual."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
         self.network = network
 
-    def forward(self, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        """(N, 1, H, W) counts → three planes (N, 1, h, w)."""
+    @property
+    def outputs(self) -> tuple[str, ...]:
+        """Names of what it gives."""
+        return (*OUTPUTS, RESIDUAL) if isinstance(self.network, ProbeInformedNetwork) else OUTPUTS
+
+    def forward(self, counts: Tensor) -> tuple[Tensor, ...]:
+        """(N, 1, H, W) counts → three planes (N, 1, h, w), and (N,) where the network knows the probe."""
         prediction = self.network(counts)
-        return prediction.amplitude, prediction.cos, prediction.sin
+        planes = prediction.amplitude, prediction.cos, prediction.sin
+        if isinstance(self.network, ProbeInformedNetwork):
+            return *planes, self.network.residual(counts, prediction)
+        return planes
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,6 +77,7 @@ class ExportRequest:
     training: dict[str, Any]
     figures: dict[str, Any]
     counts_dtype: str = "uint16"
+    trust: TrustDescription | None = None
 
 
 @dataclass(frozen=True, slots=True)
@@ -69,17 +89,19 @@ class Parity:
         phasor: |Δ(cos, sin)| times torch's radius before projection.
         phasor_as_projected: the same without that factor; large where a phase is not determined.
         least_radius: before projection.
+        residual: of the forward residual; None where the network gives none.
     """
 
     amplitude: float
     phasor: float
     phasor_as_projected: float
     least_radius: float
+    residual: float | None = None
 
     @property
     def worst(self) -> float:
         """What is held against `PARITY`."""
-        return max(self.amplitude, self.phasor)
+        return max(self.amplitude, self.phasor, self.residual or 0.0)
 
 
 def export_bundle(
@@ -121,9 +143,12 @@ def parity(network: Network, path: Path, counts: Tensor) -> Parity:
         counts: (N, 1, H, W), of the dtype that the graph takes.
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
-    amplitude, cos, sin = session.run(list(OUTPUTS), {"counts": counts.numpy()})
+    deployed = DeployedNetwork(network)
+    amplitude, cos, sin, *residual = session.run(list(deployed.outputs), {"counts": counts.numpy()})
     with torch.inference_mode():
         expected = Prediction(*(plane.numpy() for plane in network(counts)))
+        expected_residual = [output.numpy() for output in deployed(counts)[len(OUTPUTS) :]]
+    differences = [float(np.abs(a - b).max()) for a, b in zip(residual, expected_residual, strict=True)]
     radius = np.hypot(expected.raw_cos, expected.raw_sin)
     chord = np.hypot(cos - expected.cos, sin - expected.sin)
     return Parity(
@@ -131,6 +156,7 @@ def parity(network: Network, path: Path, counts: Tensor) -> Parity:
         phasor=float((radius * chord).max()),
         phasor_as_projected=float(chord.max()),
         least_radius=float(radius.min()),
+        residual=max(differences, default=None),
     )
 
 
@@ -155,7 +181,7 @@ def _write_onnx(deployed: DeployedNetwork, counts: Tensor, path: Path) -> None:
             verbose=False,
             optimize=True,
             input_names=["counts"],
-            output_names=list(OUTPUTS),
+            output_names=list(deployed.outputs),
             dynamic_shapes=({0: torch.export.Dim("frames")},),
         )
     if program is None:
@@ -220,4 +246,5 @@ def _describe(
         parameters=sum(p.numel() for p in network.parameters()),
         training={**request.training, "network": asdict(config)},
         figures={**request.figures, "parity": asdict(found)},
+        trust=request.trust,
     )

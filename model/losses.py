@@ -22,6 +22,8 @@ class LossWeights:
 
     Attributes:
         pixel: how the pixel terms of amplitude, cos and sin count an error.
+        likelihood: of the Poisson deviance of the counts that the tile would give (model.likelihood); the
+            paper has no such term, as it knows no probe.
     """
 
     pixel: Literal["squared", "absolute"] = "squared"
@@ -30,6 +32,7 @@ class LossWeights:
     circular: float = 0.6
     gradient: float = 0.12
     ssim: float = 0.1
+    likelihood: float = 0.0
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:

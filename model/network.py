@@ -17,6 +17,7 @@ from torch.nn import functional
 from model.sadgs import Sadgs, SadgsConfig
 
 Kind = Literal["paper", "probe-informed"]
+Exposure = Literal["absolute", "kept-out"]
 
 SKIP_CHANNELS = 64
 EPSILON = 1e-8  # of the projection; underflows in float16, so the projection stays in float32
@@ -35,6 +36,9 @@ class NetworkConfig:
         invalid_counts: a pixel at or above this is a gap, dead or hot and is not used; None: all are used.
         width: channels of the probe-informed network at half resolution.
         steps: how many times the probe-informed network meets the measurement.
+        exposure: "absolute": counts are taken in photons of the probe's own exposure; "kept-out": the
+            probe-informed network sees each frame at the empty beam's counts, so that the phase does not
+            depend on the exposure and the amplitude goes with its root.
         skip, fusion, projection: the paper's parts, each of which its Table V takes away; without the
             fusion layer the encoders' features are averaged.
     """
@@ -47,6 +51,7 @@ class NetworkConfig:
     invalid_counts: float | None = 65535.0
     width: int = 64
     steps: int = 1
+    exposure: Exposure = "absolute"
     skip: bool = True
     fusion: bool = True
     projection: bool = True

@@ -14,10 +14,12 @@ from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.nn import functional
 
-from model.network import NetworkConfig, Prediction, predict, upsample, valid_counts
+from model.network import NetworkConfig, Prediction, predict, upsample
 from model.optics import Complex, centre_crop, dft_matrix, intensity, spectrum
 from model.sadgs import Sadgs
 
+_FAINTEST = 1e-3  # photons: added where a pixel may have none
+_STRENGTHS = (1e-3, 1e3)  # a frame beyond them is not of this instrument; the graph stays finite
 PROBE_EPSILON = 0.05  # of the strongest illumination: where there is less light the division is damped
 
 
@@ -198,7 +200,7 @@ class ProbeInformedNetwork(nn.Module):
         self.far_field = FarField(config.frame_shape, config.tile_shape)
         self.light = Illumination(probe, config.tile_shape)
         views = len(config.sadgs.gain_exponents)
-        maps = 2 * self.modes + 1
+        maps = 2 * self.modes + 1 + (config.exposure == "kept-out")
         self.first = UNet(2 * self.modes * views + maps, 3, config.width)
         self.later = nn.ModuleList(
             UNet(2 * self.modes + 2 + maps, 3, config.width) for _ in range(config.steps - 1)
@@ -213,17 +215,66 @@ class ProbeInformedNetwork(nn.Module):
         Returns:
             Planes of (N, 1, h, w).
         """
-        counts = valid_counts(counts, self.config.invalid_counts, self.light.empty)
-        heads = self.first(self._with_maps(self._from_empty_beam(counts)))
+        strength = self.strength(counts)
+        counts = self._scaled(counts, strength)
+        maps = self._maps(strength)
+        heads = self.first(torch.cat([self._from_empty_beam(counts), maps], dim=1))
         prediction = predict(heads, self.config.amplitude_range)
         for network in self.later:
             tile = _as_planes(prediction)
-            heads = heads + network(self._with_maps(torch.cat([self._correction(counts, tile), tile], dim=1)))
+            heads = heads + network(torch.cat([self._correction(counts, tile), tile, maps], dim=1))
             prediction = predict(heads, self.config.amplitude_range)
-        return prediction
+        return prediction._replace(amplitude=prediction.amplitude * torch.sqrt(strength))
 
-    def _with_maps(self, x: Tensor) -> Tensor:
-        return torch.cat([x, self.light.maps.expand(x.shape[0], -1, -1, -1)], dim=1)
+    def strength(self, counts: Tensor) -> Tensor:
+        """Return how many times the empty beam's counts a frame holds, (N, 1, 1, 1).
+
+        1 where the exposure is not kept out. It is √ of this by which an object looks stronger.
+        """
+        if self.config.exposure == "absolute":
+            return torch.ones_like(counts[:, :, :1, :1], dtype=torch.float32)
+        valid = self._valid(counts)
+        held, expected = (
+            torch.where(valid, photons, torch.zeros_like(photons)).sum(dim=(2, 3), keepdim=True)
+            for photons in (counts.float(), self.light.empty.expand_as(counts))
+        )
+        least, greatest = _STRENGTHS
+        return torch.clamp((held + 1.0) / (expected + 1.0), least, greatest)
+
+    def residual(self, counts: Tensor, prediction: Prediction) -> Tensor:
+        """Return √(Σ(√I − √Î)² / ΣI) over each frame's valid pixels, (N,); 0 is perfect.
+
+        As `model.optics.tile_residual`, but beyond the tile the object is as empty as the exposure makes it
+        look.
+
+        Args:
+            counts: (N, 1, H, W) raw photons a pixel.
+            prediction: for them.
+        """
+        strength, valid = self.strength(counts), self._valid(counts)
+        tile = _as_planes(prediction) / torch.sqrt(strength)
+        measured = torch.sqrt(self._scaled(counts, strength))
+        expected = torch.sqrt(torch.square(self._waves(tile)).sum(dim=(1, 2)).unsqueeze(1))
+        zero = torch.zeros_like(measured)
+        error = torch.where(valid, torch.square(measured - expected), zero).sum(dim=(1, 2, 3))
+        light = torch.where(valid, torch.square(measured), zero).sum(dim=(1, 2, 3))
+        return torch.sqrt(error / (light + _FAINTEST))
+
+    def _valid(self, counts: Tensor) -> Tensor:
+        limit = self.config.invalid_counts
+        return torch.ones_like(counts, dtype=torch.bool) if limit is None else counts.float() < limit
+
+    def _scaled(self, counts: Tensor, strength: Tensor) -> Tensor:
+        """Return counts at the empty beam's strength; unusable pixels hold the empty beam's."""
+        scaled = counts.float() / strength
+        return torch.where(self._valid(counts), scaled, self.light.empty)
+
+    def _maps(self, strength: Tensor) -> Tensor:
+        """Return what is told of the probe, and with it how noisy a frame of such a strength is."""
+        maps = self.light.maps.expand(strength.shape[0], -1, -1, -1)
+        if self.config.exposure == "absolute":
+            return maps
+        return torch.cat([maps, torch.log2(strength).expand(-1, -1, *self.config.tile_shape)], dim=1)
 
     def _from_empty_beam(self, counts: Tensor) -> Tensor:
         """Return what the object changed of the empty beam, seen from the sample: (N, 2·M·views, h, w)."""
@@ -237,13 +288,16 @@ class ProbeInformedNetwork(nn.Module):
 
     def _correction(self, counts: Tensor, tile: Tensor) -> Tensor:
         """Return how the exit wave must change for the measured amplitudes: (N, 2·M, h, w)."""
-        n = counts.shape[0]
-        exit_waves = complex_product(self.light.window_modes, tile[:, None])
-        inside = self.far_field(exit_waves.flatten(0, 1))
-        field = inside.reshape(n, self.modes, 2, *self.config.frame_shape) + self.light.outside
+        field = self._waves(tile)
         expected = torch.square(field).sum(dim=(1, 2)).unsqueeze(1)
-        ratio = torch.sqrt((counts + 1e-3) / (expected + 1e-3)) - 1.0
-        return self._to_object((field * ratio[:, None]).flatten(0, 1), n)
+        ratio = torch.sqrt((counts + _FAINTEST) / (expected + _FAINTEST)) - 1.0
+        return self._to_object((field * ratio[:, None]).flatten(0, 1), counts.shape[0])
+
+    def _waves(self, tile: Tensor) -> Tensor:
+        """Return the modes' far fields of tiles (N, 2, h, w): (N, M, 2, H, W)."""
+        exit_waves = complex_product(self.light.window_modes, tile[:, None])
+        inside: Tensor = self.far_field(exit_waves.flatten(0, 1))
+        return inside.reshape(-1, self.modes, 2, *self.config.frame_shape) + self.light.outside
 
     def _to_object(self, field: Tensor, n: int) -> Tensor:
         """Carry far fields (N·k·M, 2, H, W) → object updates (N, k·M·2, h, w)."""

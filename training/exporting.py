@@ -17,6 +17,7 @@ from model.export import ExportRequest, export_bundle
 from model.scans import Reference, ScanFileError
 from training.checkpoint import Checkpoint, CheckpointError, load_task, read_checkpoint
 from training.frames import EVALUATION_SEED
+from training.judging.calibration import calibrate_trust
 from training.judging.families import family_figures
 from training.plan import TrainingPlan, read_reference
 from training.record import plan_of, training_record
@@ -71,6 +72,7 @@ def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int) -> s
     Raises:
         CheckpointError: the checkpoint cannot be used, or its scan is another.
         ScanFileError: the scan file cannot be used.
+        ValueError: too few tiles to calibrate by.
         BundleError: the exported graph does not give torch's numbers.
     """
     checkpoint = read_checkpoint(path)
@@ -83,6 +85,7 @@ def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int) -> s
         detector_saturation=plan.recipe.camera.saturation,
         training=training_record(checkpoint, plan),
         figures=figures(task, plan, tiles),
+        trust=calibrate_trust(task, plan, tiles),
     )
     found = export_bundle(task.network, reference.probe, parity_frames(task, plan), request, out)
     return f"{out}: bundle {name}, within {found.worst:.1e} of torch on {PARITY_FRAMES} frames"
@@ -124,7 +127,7 @@ def command(checkpoint: Path, out: Path, name: str, scan: Path | None, tiles: in
     """Write a bundle from a checkpoint: ONNX file, probe, and what the model says of itself."""
     try:
         line = export(checkpoint, out, name, scan, tiles)
-    except (CheckpointError, ScanFileError, OSError) as error:
+    except (CheckpointError, ScanFileError, OSError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     except BundleError as error:
         raise click.ClickException(str(error)) from error

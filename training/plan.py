@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any, Literal
 
@@ -10,7 +10,8 @@ import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
-from model.network import Kind, NetworkConfig
+from model.losses import LossWeights
+from model.network import Exposure, Kind, NetworkConfig
 from model.sadgs import SadgsConfig, percentile_counts
 from model.scans import Reference, ScanFileError, open_scan
 from training.simulation.factory import FrameFactory, SimulationRecipe
@@ -21,7 +22,9 @@ Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 # The paper's p; and one high enough that the probe-informed network's low gain clips next to nothing,
 # because what is clipped is lost to its projection step.
 PERCENTILE: dict[Kind, float] = {"paper": 99.5, "probe-informed": 99.999}
-AMPLITUDE_RANGE = 1.5  # above the greatest amplitude of the simulated objects
+# Above the greatest amplitude of the simulated objects; with the exposure kept out, relative to what of the
+# light passes, which in an opaque object's hole is more.
+AMPLITUDE_RANGE: dict[Exposure, float] = {"absolute": 1.5, "kept-out": 2.5}
 
 
 @dataclass(frozen=True, slots=True)
@@ -38,6 +41,8 @@ class TrainingPlan:
         learning_rate: the greatest.
         precision: Lightning's word, e.g. "bf16-mixed".
         seed: of weights, objects and noise.
+        keep_exposure_out: of the probe-informed network, whose phases then do not depend on it.
+        likelihood: weight of the Poisson likelihood of the counts beside the composite loss.
         validations: how often the held-out frames are looked at.
         recipe: what the simulated frames are like.
     """
@@ -52,6 +57,8 @@ class TrainingPlan:
     learning_rate: float = 1e-3
     precision: Precision = "32-true"
     seed: int = 1
+    keep_exposure_out: bool = True
+    likelihood: float = 1.0
     validations: int = 50
     recipe: SimulationRecipe = field(default_factory=SimulationRecipe)
 
@@ -102,14 +109,29 @@ def configure(plan: TrainingPlan, probe: NDArray[np.complex64]) -> TaskConfig:
     frame_shape = (probe.shape[1], probe.shape[2])
     tile_shape = frame_shape if plan.kind == "paper" else (plan.tile_px, plan.tile_px)
     percentile = PERCENTILE[plan.kind]
-    examples = FrameFactory(probe, tile_shape, 64, plan.seed, plan.recipe).make(0).counts
+    published = plan.kind == "paper"  # it knows neither probe nor exposure
+    exposure: Exposure = "kept-out" if plan.keep_exposure_out and not published else "absolute"
     network = NetworkConfig(
         kind=plan.kind,
-        sadgs=SadgsConfig(percentile_counts(examples, percentile), percentile),
+        sadgs=SadgsConfig(_greatest_counts(plan, probe, percentile, exposure), percentile),
         frame_shape=frame_shape,
         tile_shape=tile_shape,
-        amplitude_range=AMPLITUDE_RANGE,
+        amplitude_range=AMPLITUDE_RANGE[exposure],
         width=plan.width,
         steps=plan.steps,
+        exposure=exposure,
     )
-    return TaskConfig(network, ScheduleConfig(high=plan.learning_rate, total_steps=plan.total_steps))
+    schedule = ScheduleConfig(high=plan.learning_rate, total_steps=plan.total_steps)
+    return TaskConfig(network, schedule, LossWeights(likelihood=0.0 if published else plan.likelihood))
+
+
+def _greatest_counts(
+    plan: TrainingPlan, probe: NDArray[np.complex64], percentile: float, exposure: Exposure
+) -> float:
+    """Return SADGS's percentile of simulated frames, at the probe's own exposure where it is kept out."""
+    camera = (
+        plan.recipe.camera if exposure == "absolute" else replace(plan.recipe.camera, exposure=(1.0, 1.0))
+    )
+    recipe = replace(plan.recipe, camera=camera)
+    counts = FrameFactory(probe, (8, 8), 64, plan.seed, recipe).make(0).counts
+    return percentile_counts(counts, percentile, counts >= camera.invalid_counts)

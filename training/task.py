@@ -14,8 +14,10 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler
 
+from model.likelihood import Diffraction, poisson_deviance
 from model.losses import LossWeights, composite_loss
 from model.network import NetworkConfig, Prediction
+from model.probe_informed import ProbeInformedNetwork
 from model.variants import build_network
 from training.method import ScalarPrediction, read_out
 from training.methods import METHODS
@@ -134,6 +136,8 @@ class ReconstructionTask(lightning.LightningModule):
         self.network = network.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.register_buffer("loss_weight", weight, persistent=False)
         self.probe = None if probe is None else torch.as_tensor(probe)
+        tile_shape = config.network.tile_shape
+        self.diffraction = None if probe is None else Diffraction(probe, tile_shape)
         self.record = record or {}
 
     def known_probe(self) -> NDArray[np.complex64]:
@@ -180,7 +184,35 @@ class ReconstructionTask(lightning.LightningModule):
             float32 = type(prediction)(*planes)  # type: ignore[arg-type]  # None only where it may be
             if self.config.method is not None:
                 return METHODS[self.config.method].loss(float32, batch)
-            return composite_loss(cast(Prediction, float32), *batch[1:], self.loss_weight, self.config.loss)
+            said = cast(Prediction, float32)
+            terms = composite_loss(said, *batch[1:], self.loss_weight, self.config.loss)
+            if not self.config.loss.likelihood:
+                return terms
+            deviance = poisson_deviance(*self.explain(complex_tiles(said), batch.counts)).mean()
+            loss = terms["loss"] + self.config.loss.likelihood * deviance
+            return {**terms, "deviance": deviance, "loss": loss}
+
+    def explain(self, tiles: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Return what the detector should see of predicted tiles, what it saw, and where that is valid.
+
+        Args:
+            tiles: (N, 1, h, w) complex.
+            counts: (N, 1, H, W) photons a pixel that they were predicted from.
+
+        Returns:
+            Expected and measured photons a pixel, and bool, each (N, 1, H, W).
+
+        Raises:
+            ValueError: the task knows no probe.
+        """
+        if self.diffraction is None:
+            raise ValueError("counts are explained by a probe, and this network knows none")
+        outside: Tensor | float = 1.0
+        if isinstance(self.network, ProbeInformedNetwork):
+            outside = torch.sqrt(self.network.strength(counts))
+        limit = self.config.network.invalid_counts
+        valid = torch.ones_like(counts, dtype=torch.bool) if limit is None else counts < limit
+        return self.diffraction(tiles, outside), counts, valid
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser and its schedule, which steps once an iteration."""
@@ -188,6 +220,12 @@ class ReconstructionTask(lightning.LightningModule):
         optimizer = kind(self.network.parameters(), lr=self.config.schedule.high)
         scheduler = self.config.schedule.build(optimizer)
         return {"optimizer": optimizer, "lr_scheduler": {"scheduler": scheduler, "interval": "step"}}
+
+
+def complex_tiles(said: Prediction) -> Tensor:
+    """Return predicted tiles as complex transmission (N, 1, h, w)."""
+    amplitude = said.amplitude.float()
+    return torch.complex(amplitude * said.cos.float(), amplitude * said.sin.float())
 
 
 def _parts(config: TaskConfig, probe: NDArray[np.complex64] | None) -> tuple[nn.Module, Tensor]:

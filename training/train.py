@@ -32,6 +32,8 @@ _OF_SIMULATION = (
     "tile_px",
     "width",
     "steps",
+    "keep_exposure_out",
+    "likelihood",
     "samples",
     "batch",
     "learning_rate",
@@ -39,7 +41,14 @@ _OF_SIMULATION = (
     *RECIPE_OPTIONS,
 )
 _OF_LABELS = ("method", "split", "epochs")
-_OF_A_NEW_NETWORK = ("kind", "tile_px", "width", "steps", *RECIPE_OPTIONS)  # a checkpoint brings its own
+_OF_A_NEW_NETWORK = (
+    "kind",
+    "tile_px",
+    "width",
+    "steps",
+    "keep_exposure_out",
+    *RECIPE_OPTIONS,
+)  # a checkpoint brings its own
 
 
 def plan_of_options(options: dict[str, Any]) -> Plan:
@@ -189,6 +198,19 @@ Example:
 )
 @click.option(
     "--steps", type=_ONE_OR_MORE, default=2, show_default=True, help="Meetings with the measurement."
+)
+@click.option(
+    "--keep-exposure-out/--absolute-counts",
+    default=True,
+    show_default=True,
+    help="Whether the network sees each frame at the empty beam's counts, or takes its photons as they are.",
+)
+@click.option(
+    "--likelihood",
+    type=click.FloatRange(min=0),
+    default=1.0,
+    show_default=True,
+    help="Weight of the counts' Poisson likelihood beside the errors of the tile; 0: tiles alone.",
 )
 @click.option(
     "--samples",

@@ -128,3 +128,14 @@ def test_a_scan_of_another_probe_is_refused(run, scan, tmp_path):
         file["/entry_1/reference_1/probe"][...] *= 2
     line = refusal(run / "best.ckpt", "--out", tmp_path / "b", "--name", "b", "--scan", other)
     assert "not trained with the probe" in line
+
+
+def test_a_bundle_says_when_it_is_to_be_believed(bundle):
+    trust = bundle.description.trust
+    assert 0 < trust.residual[0] < trust.residual[1]
+    assert trust.frame_counts[1] / trust.frame_counts[0] > 4  # exposures of a quarter to four were shown
+    residuals, errors_rad = np.array(trust.error_rad).T
+    assert (np.diff(residuals) > 0).all()
+    assert (np.diff(errors_rad) >= 0).all()
+    session = onnxruntime.InferenceSession(bundle.onnx, providers=["CPUExecutionProvider"])
+    assert [output.name for output in session.get_outputs()] == ["amplitude", "cos", "sin", "residual"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 
@@ -51,10 +52,11 @@ def held_out_frames(
     """Give `tiles` frames of one family whose objects neither taught the network nor chose its checkpoint."""
     objects = replace(plan.recipe.objects, families=(family,))
     recipe = replace(plan.recipe, objects=objects, tiles_per_object=TILES_PER_OBJECT)
-    seed = plan.seed + EVALUATION_SEED
-    for k, first in enumerate(range(0, tiles, BATCH)):
-        batch = min(BATCH, tiles - first)
-        yield FrameFactory(task.known_probe(), task.config.network.tile_shape, batch, seed, recipe).make(k)
+    seed, batch = plan.seed + EVALUATION_SEED, min(BATCH, tiles)
+    batches = range(math.ceil(tiles / batch))
+    shape = task.config.network.tile_shape
+    for k, sample in enumerate(FrameFactory(task.known_probe(), shape, batch, seed, recipe, batches)):
+        yield Sample(*(planes[: tiles - k * batch] for planes in sample))
 
 
 def family_figures(task: ReconstructionTask, plan: TrainingPlan, family: str, tiles: int) -> FamilyFigures:

@@ -16,6 +16,8 @@ from training.unlabelled.measured import MeasuredScan, Parts, ScanFrames, hold_o
 from training.unlabelled.plan import FINE_TUNING_RATE, SelfSupervisedPlan
 from training.unlabelled.task import ObjectiveWeights, SelfSupervisedTask
 
+_OF_THE_NETWORK = ("kind", "tile_px", "width", "steps", "keep_exposure_out", "recipe")
+
 
 def self_supervised_plan(settings: dict[str, Any]) -> SelfSupervisedPlan:
     """Return the plan of a run; a network that is tuned keeps the shape that its checkpoint gives it.
@@ -30,7 +32,7 @@ def self_supervised_plan(settings: dict[str, Any]) -> SelfSupervisedPlan:
     if start is None:
         return SelfSupervisedPlan(**settings)
     begun = plan_of(read_checkpoint(start))
-    kept = {name: getattr(begun, name) for name in ("kind", "tile_px", "width", "steps", "recipe")}
+    kept = {name: getattr(begun, name) for name in _OF_THE_NETWORK}
     return SelfSupervisedPlan(**{"learning_rate": FINE_TUNING_RATE} | settings | kept)
 
 

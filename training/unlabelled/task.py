@@ -10,10 +10,10 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
+from model.likelihood import frame_residual, poisson_deviance
 from model.network import Prediction
 from model.optics import centre_crop, intensity
-from training.task import ReconstructionTask, TaskConfig
-from training.unlabelled.likelihood import Diffraction, frame_residual, poisson_deviance
+from training.task import ReconstructionTask, TaskConfig, complex_tiles
 from training.unlabelled.measured import ScanBatch
 from training.unlabelled.overlap import disagreement
 
@@ -61,20 +61,12 @@ class SelfSupervisedTask(ReconstructionTask):
         super().__init__(config, probe, record)
         tile_shape = config.network.tile_shape
         self.weights = weights
-        self.diffraction = Diffraction(probe, tile_shape)
         light = centre_crop(intensity(probe), tile_shape)[None, None]
         self.register_buffer("light", torch.tensor(light, dtype=torch.float32), persistent=False)
 
     def tiles(self, counts: Tensor) -> Tensor:
         """(N, 1, H, W) counts → (N, 1, h, w) complex."""
-        said = cast(Prediction, self(counts))
-        amplitude = said.amplitude.float()
-        return torch.complex(amplitude * said.cos.float(), amplitude * said.sin.float())
-
-    def valid(self, counts: Tensor) -> Tensor:
-        """Return which pixels may be used, bool of the counts' shape."""
-        limit = self.config.network.invalid_counts
-        return torch.ones_like(counts, dtype=torch.bool) if limit is None else counts < limit
+        return complex_tiles(cast(Prediction, self(counts)))
 
     def training_step(self, batch: ScanBatch, _: int) -> Tensor:  # type: ignore[override]  # no labels in it
         """Return the objective."""
@@ -87,10 +79,10 @@ class SelfSupervisedTask(ReconstructionTask):
         """Log the held-out deviance, by which the best checkpoint is chosen, and what a person can read."""
         batch = ScanBatch(*batch)
         tiles = self.tiles(batch.counts)
-        expected, valid = self.diffraction(tiles), self.valid(batch.counts)
+        explained = self.explain(tiles, batch.counts)
         figures = {
-            "val/loss": poisson_deviance(expected, batch.counts, valid).mean(),
-            "val/forward_residual": frame_residual(expected, batch.counts, valid).mean(),
+            "val/loss": poisson_deviance(*explained).mean(),
+            "val/forward_residual": frame_residual(*explained).mean(),
         }
         if batch.reference is not None:
             figures["val/phase_rms_rad"] = phase_rms_rad(tiles, batch.reference, self.light).mean()
@@ -99,7 +91,7 @@ class SelfSupervisedTask(ReconstructionTask):
     def _objective(self, tiles: Tensor, batch: ScanBatch) -> dict[str, Tensor]:
         here, there = tiles.chunk(2)
         with torch.autocast(self.device.type, enabled=False):  # counts need float32
-            deviance = poisson_deviance(self.diffraction(tiles), batch.counts, self.valid(batch.counts))
+            deviance = poisson_deviance(*self.explain(tiles, batch.counts))
             terms = {
                 "deviance": deviance.mean(),
                 "disagreement": disagreement(here, there, batch.offsets_px, self.light),

@@ -3,8 +3,8 @@ import pytest
 import torch
 from scipy.special import xlogy
 
+from model.likelihood import Diffraction, frame_residual, poisson_deviance
 from model.optics import far_field, tile_residual
-from training.unlabelled.likelihood import Diffraction, frame_residual, poisson_deviance
 
 ALL = torch.ones(1, dtype=torch.bool)
 

@@ -15,8 +15,9 @@ class Diffraction(nn.Module):
     """Tiles → the patterns that the detector should see, I = Σ_m |F(P_m·O)|², unitary.
 
     Thibault & Menzel, Nature 494, 68 (2013). Beyond the tile, where little light falls, the object is taken
-    as empty (1), as `model.optics.tile_residual` does. So the absolute phase is free only where the tile
-    fills the frame; a smaller one is weakly bound to the light that passes it by.
+    as empty, as `model.optics.tile_residual` does, or as another exposure makes that look. So the absolute
+    phase is free only where the tile fills the frame; a smaller one is weakly bound to the light that passes
+    it by.
     """
 
     probe: Tensor  # (M, H, W) complex64
@@ -32,9 +33,17 @@ class Diffraction(nn.Module):
         self.register_buffer("probe", torch.as_tensor(probe), persistent=False)
         self.margins = _margins((probe.shape[1], probe.shape[2]), tile_shape)
 
-    def forward(self, tiles: Tensor) -> Tensor:
-        """(N, 1, h, w) complex → (N, 1, H, W) expected photons a pixel, zero frequency at the centre."""
-        transmission = 1 + functional.pad(tiles - 1, self.margins)
+    def forward(self, tiles: Tensor, outside: Tensor | float = 1.0) -> Tensor:
+        """Propagate tiles.
+
+        Args:
+            tiles: (N, 1, h, w) complex.
+            outside: (N, 1, 1, 1) real, or a number: the transmission beyond the tile.
+
+        Returns:
+            (N, 1, H, W) expected photons a pixel, zero frequency at the centre.
+        """
+        transmission = outside + functional.pad(tiles - outside, self.margins)
         waves = torch.view_as_real(torch.fft.fft2(self.probe * transmission, norm="ortho"))
         pattern = waves.square().sum(dim=(1, -1)).unsqueeze(1)
         centred: Tensor = torch.fft.fftshift(pattern, dim=(-2, -1))
