@@ -149,6 +149,7 @@ class ScanRefinement:
         """Return what API and page say of it: plain values."""
         return {
             "state": self.state.value,
+            "ended": self.state not in (State.WAITING, State.REFINING),
             "frames": self._entered,
             "left_out": self.left_out,
             "sweeps": self._sweeps,

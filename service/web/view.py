@@ -33,7 +33,7 @@ class LiveView(Protocol):
         Keys: `scan`, `geometry` {`object_pixel_m`, …}, `ledger` {`expected`, `received`, `decoded`,
         `joined`, `inferred`, `stitched`, `duplicates`, `dropped` {reason: frames}}, `ledger_words`,
         `rates` {`frames_per_s`, `latency_p50_s`, `latency_p99_s`}, `started`, `finished`, `model`,
-        `refinement` None or {`state` (words), `frames`, `left_out`, `sweeps`, `residual_before`,
+        `refinement` None or {`state` (words), `ended`, `frames`, `left_out`, `sweeps`, `residual_before`,
         `residual_after`, `seconds`}.
         """
 

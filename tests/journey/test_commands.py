@@ -15,6 +15,9 @@ def test_the_demo_stitches_the_star_and_prints_ledger_and_figures(processes, tmp
     assert "ledger: 516 of 516 frames stitched" in demo.stdout
     assert "dropped: none" in demo.stdout
     assert float(re.search(r"phase: +correlation ([\d.]+)", demo.stdout)[1]) > 0.85
+    refined = re.search(r"refined: (\d+) sweeps .*phase correlation ([\d.]+)", demo.stdout)
+    assert int(refined[1]) >= 1
+    assert float(refined[2]) > 0.97
     residuals = re.search(
         r"forward residual: reference ([\d.]+), mosaic ([\d.]+), empty object ([\d.]+)", demo.stdout
     )

@@ -20,7 +20,7 @@ from model.scans import open_scan
 
 FRAMES = 516
 PATIENCE_S = 240
-CHANNELS = ("amplitude", "phase", "agreement", "coverage")
+CHANNELS = ("amplitude", "phase", "agreement", "coverage", "confidence")
 HEADER = struct.Struct("<4sHHIiiI")
 
 
@@ -32,7 +32,7 @@ class Star:
         service: still running.
         report: of the finished scan.
         states: what the viewer was told, one after another.
-        blocks: the newest planes (4, B, B) of each block that the viewer was sent.
+        blocks: the newest planes (5, B, B) of each block that the viewer was sent.
     """
 
     service: Any
@@ -58,7 +58,7 @@ def watch(socket: Any, scan: str) -> tuple[list[dict[str, Any]], dict[tuple[int,
         message = socket.recv(timeout=PATIENCE_S)
         if isinstance(message, bytes):
             _, _, px, _, by, bx, _ = HEADER.unpack_from(message)
-            blocks[by, bx] = np.frombuffer(message, "<f2", offset=HEADER.size).reshape(4, px, px)
+            blocks[by, bx] = np.frombuffer(message, "<f2", offset=HEADER.size).reshape(5, px, px)
             is_still = False
             continue
         states.append(msgspec.json.decode(message))
@@ -125,7 +125,7 @@ def test_a_live_viewer_has_the_pixels_of_the_api_when_the_scan_ends(star):
     y0, x0, y1, x1 = star.states[-1]["mosaic"]["bounds"]
     px = star.states[-1]["mosaic"]["block_px"]
     by0, bx0, by1, bx1 = y0 // px, x0 // px, -(-y1 // px), -(-x1 // px)
-    canvas = np.zeros((4, (by1 - by0) * px, (bx1 - bx0) * px), np.float16)
+    canvas = np.zeros((5, (by1 - by0) * px, (bx1 - bx0) * px), np.float16)
     for (by, bx), planes in star.blocks.items():
         canvas[:, (by - by0) * px : (by - by0 + 1) * px, (bx - bx0) * px : (bx - bx0 + 1) * px] = planes
     shown = canvas[:, y0 - by0 * px : y1 - by0 * px, x0 - bx0 * px : x1 - bx0 * px]

@@ -102,7 +102,7 @@ _QUICK = {
     "usaf-wrapping": "usaf-tiny-wrapping",
     "usaf-wrapping-gauge": "usaf-tiny-wrapping-gauge",
 }
-_FEWER = (("dpi", 25), ("ptynet", 60))
+_FEWER = (("dpi", 25), ("ptynet", 60), ("ppn", 2))
 STUDIES: dict[str, Study] = {
     "ablations": Study(
         "What each part of the paper's method is worth",

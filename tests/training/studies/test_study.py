@@ -93,14 +93,14 @@ def test_two_processes_do_not_train_one_cell(tmp_path):
 @pytest.fixture(scope="module")
 def quick(tmp_path_factory):
     out = tmp_path_factory.mktemp("study")
-    words = ["--study", "wrapping", "--quick", "--seeds", "2", "--devices", "1", "--out", str(out)]
+    words = ["--study", "wrapping", "--quick", "--seeds", "1", "--devices", "1", "--out", str(out)]
     return out, words, CliRunner().invoke(command, words)
 
 
 def test_a_quick_study_trains_and_writes_table_and_plots(quick):
     out, _, done = quick
     assert done.exit_code == 0, done.output
-    assert "[4/4] no-circular-representation on usaf-tiny-wrapping, rows, seed 2" in done.output
+    assert "[4/4] no-circular-representation on usaf-tiny-wrapping-gauge, rows, seed 1" in done.output
     assert (out / "wrapping.md").read_text() in done.output
     for plot in ("wrapping-convergence.svg", "wrapping-cost.svg"):
         assert (out / plot).read_text().startswith("<?xml")
@@ -128,10 +128,10 @@ def test_what_is_done_is_not_done_again(quick):
 
 def test_a_study_that_was_stopped_goes_on_with_the_cells_that_lack(quick):
     out, words, _ = quick
-    plan = STUDIES["wrapping"].quick().plans(2, "32-true")[3]
+    plan = STUDIES["wrapping"].quick().plans(1, "32-true")[3]
     (folder_of(plan, out) / "figures.json").unlink()
     again = CliRunner().invoke(command, words)
-    assert again.output.count("seed 2") == 1
+    assert again.output.count(", seed 1") == 1
     assert read_cell(plan, out) is not None
 
 
