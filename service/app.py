@@ -11,7 +11,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable, Iterable
+from collections.abc import Callable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -23,7 +23,8 @@ from service.engine import Engine
 from service.engines.onnxruntime import OnnxRuntimeEngine
 from service.errors import ConfigError, EngineError, PtycholiveError
 from service.inbox import Inbox
-from service.messages import Event, Image, Positions, Rejected, ScanEnd, ScanStart
+from service.intake import Intake, positions_only
+from service.messages import Event, Image, Rejected
 from service.metrics import Metrics
 from service.paint import Painted
 from service.publish import TilePublisher
@@ -43,56 +44,6 @@ _SWAP_S = 60.0
 _STOP_S = 5.0
 _QUIET_S = 0.2  # without a message: then there is time to refine
 _LINES_KEPT = 20
-
-
-@dataclass(slots=True, eq=False)
-class Intake:
-    """One source and what has come from it; written by its own thread.
-
-    Attributes:
-        role: "images" or "positions".
-        source: the socket.
-        stream_format: what is spoken there.
-        keep: what of a message's events goes on.
-        messages, refused: how many came, and how many of them could not be used.
-        last_s: when the last one came, monotonic; None before.
-        in_scan: a scan has begun and its end has not been told.
-        lost_peers: how often a sender has gone away so far.
-    """
-
-    role: str
-    source: Source
-    stream_format: str
-    keep: Callable[[Iterable[Event]], tuple[Event, ...]] = tuple
-    messages: int = 0
-    refused: int = 0
-    last_s: float | None = None
-    in_scan: bool = False
-    lost_peers: int = 0
-
-    def note(self, events: Iterable[Event]) -> None:
-        """Follow where scans begin and end."""
-        for event in events:
-            if isinstance(event, ScanStart | ScanEnd):
-                self.in_scan = isinstance(event, ScanStart)
-
-    def state(self, now_s: float) -> str:
-        """One word or two for the operator."""
-        if self.last_s is None:
-            return "nothing came yet"
-        quiet_s = now_s - self.last_s
-        return "receiving" if quiet_s < 2 else f"quiet for {quiet_s:.0f} s"
-
-
-def positions_only(events: Iterable[Event]) -> tuple[Event, ...]:
-    """Keep the positions of a position stream: its start and end are not those of the detector."""
-    kept: list[Event] = []
-    for event in events:
-        if isinstance(event, Positions):
-            kept.append(event)
-        elif isinstance(event, ScanStart) and event.positions_m is not None:
-            kept.append(Positions(event.scan, 0, event.positions_m))
-    return tuple(kept)
 
 
 def load_engine(bundle: str, threads: int) -> Engine:
@@ -142,7 +93,7 @@ class App:
         self.inbox = Inbox(settings.inbox_mib << 20)
         self.metrics = Metrics(self.runs.totals, self.queues)
         self.store = ResultStore(Path(settings.results), self.warn)
-        self.refiner = Refiner(self._quiet, settings.refine_mib, settings.refine_s)
+        self.refiner = Refiner(self._quiet, settings.refine_mib, settings.refine_s, self._refined)
         self._at_work = False  # the journey is handling what came
         self._journey = Reconstruction(self.engine, _journey_settings(settings), self, time.time_ns)
         self.intakes: list[Intake] = []
@@ -266,6 +217,13 @@ class App:
         if self._publisher is not None:
             self._publisher.event(run.scan, "finished", {"ledger": counts.as_dict()})
         self.store.save(run, self.engine.bundle).add_done_callback(self._written)
+
+    def _refined(self, run: ScanRun) -> None:
+        """Put what idle time has made of a finished scan into its result."""
+        refined = self.refiner.refined(run)
+        if refined is not None:
+            told = self.refiner.report(run) or {}
+            self.store.save_refined(run.scan, refined, told).add_done_callback(self._written)
 
     def stray(self, line: str) -> None:
         """Count a frame that belongs to no running scan."""

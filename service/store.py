@@ -19,7 +19,7 @@ from model.bundle import Bundle
 from service.errors import ConfigError
 from service.images import Channel, FileFormat, encode
 from service.messages import Float32
-from service.mosaic import Bounds
+from service.mosaic import Bounds, Mosaic
 from service.scan_run import ScanRun
 
 LATEST = "latest.png"
@@ -54,6 +54,10 @@ class ResultStore:
         """Write the scan's result and `latest.png`; a scan of the same name keeps its file."""
         return self._thread.submit(self._save, run, bundle)
 
+    def save_refined(self, scan: str, refined: Mosaic, report: dict[str, Any]) -> Future[None]:
+        """Add the refined object to the newest result of a scan."""
+        return self._thread.submit(self._save_refined, scan, refined, report)
+
     def file(self, scan: str) -> Path | None:
         """Return the newest result of a scan, None while there is none, or where somebody took it away."""
         path = self._files.get(scan)
@@ -73,6 +77,15 @@ class ResultStore:
         except OSError as error:
             self._failed(f"the result of {run.scan} could not be written to {self._folder}: {error}")
 
+    def _save_refined(self, scan: str, refined: Mosaic, report: dict[str, Any]) -> None:
+        path = self.file(scan)
+        if path is None:
+            return  # somebody took the result away, or it could not be written
+        try:
+            add_refined(path, refined, report)
+        except OSError as error:
+            self._failed(f"the refined object of {scan} could not be written to {self._folder}: {error}")
+
     def _free_name(self, scan: str) -> Path:
         path = self._folder / f"{scan}.h5"
         if not path.exists():
@@ -87,6 +100,23 @@ def write_result(path: Path, run: ScanRun, bundle: Bundle) -> None:
         OSError: it cannot be written; nothing is left behind.
     """
     _replace(path, _content(run, bundle))
+
+
+def add_refined(path: Path, refined: Mosaic, report: dict[str, Any]) -> None:
+    """Add the refined object to a result file: phase and amplitude, on the mosaic's grid.
+
+    Raises:
+        OSError: it cannot be read or written; the file stays as it was.
+    """
+    with h5py.File(path, "r+", driver="core", backing_store=False) as file:
+        entry, bounds = file["entry"], refined.bounds()
+        for channel in ("phase", "amplitude"):
+            plane = refined.image(channel, bounds)
+            _write_plane(entry, f"refined_{channel}", _PLANES[channel], plane, bounds, refined.object_pixel_m)
+        entry["refinement"] = json.dumps(report)
+        file.flush()
+        content: bytes = file.id.get_file_image()
+    _replace(path, content)
 
 
 def _content(run: ScanRun, bundle: Bundle) -> bytes:

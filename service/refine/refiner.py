@@ -22,11 +22,17 @@ _PAUSE_S = 0.01
 
 @dataclass(slots=True, eq=False)
 class _Task:
-    """A scan to refine, until it has taken so many seconds."""
+    """A scan to refine, until it has taken so many seconds; `told`: that there is no more to come."""
 
     run: ScanRun
     refinement: ScanRefinement
     limit_s: float = math.inf
+    told: bool = False
+
+    @property
+    def over(self) -> bool:
+        """Whether the scan is finished and its refinement too."""
+        return math.isfinite(self.limit_s) and self.refinement.over
 
 
 class Refiner:
@@ -38,10 +44,14 @@ class Refiner:
         quiet: whether the stream leaves time; asked before every frame's step, a few milliseconds long.
         frames_mib: what the frames of the scan may take; the object may take as much again.
         after_s: how long it works on a finished scan.
+        over: is told of a finished scan that will be refined no further, in the thread that works.
     """
 
-    def __init__(self, quiet: Callable[[], bool], frames_mib: int, after_s: float) -> None:
+    def __init__(
+        self, quiet: Callable[[], bool], frames_mib: int, after_s: float, over: Callable[[ScanRun], None]
+    ) -> None:
         self._quiet = quiet
+        self._over = over
         self._frames_mib = frames_mib
         self._after_s = after_s
         self._tasks: dict[ScanRun, _Task] = {}
@@ -95,10 +105,23 @@ class Refiner:
         """Refine until the service stops."""
         while not stopping.is_set():
             while self._superseded:
-                self._superseded.popleft().refinement.end(State.SUPERSEDED)
+                self._give_up(self._superseded.popleft(), State.SUPERSEDED)
             task = self._newest
             if task is None or not self._quiet() or not _worked(task):
+                self._tell(task)
                 stopping.wait(_PAUSE_S)
+        if self._newest is not None:
+            self._give_up(self._newest, State.STOPPED)
+
+    def _give_up(self, task: _Task, state: State) -> None:
+        task.refinement.end(state)
+        self._tell(task)
+
+    def _tell(self, task: _Task | None) -> None:
+        """Say once that a finished scan is refined no further."""
+        if task is not None and task.over and not task.told:
+            task.told = True
+            self._over(task.run)
 
 
 def _worked(task: _Task) -> bool:

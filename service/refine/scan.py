@@ -30,6 +30,7 @@ class State(StrEnum):
     SETTLED = "settled: the residual falls no more"
     OUT_OF_TIME = "stopped: its time was up"
     SUPERSEDED = "stopped: the next scan began"
+    STOPPED = "stopped: the service was stopped"
     DISCARDED = "discarded: the residual grew"
 
 
@@ -88,7 +89,12 @@ class ScanRefinement:
     @property
     def ended(self) -> bool:
         """Whether frames that come can no longer be of use."""
-        return self.state in (State.OUT_OF_TIME, State.SUPERSEDED, State.DISCARDED)
+        return self.over and self.state is not State.SETTLED
+
+    @property
+    def over(self) -> bool:
+        """Whether nothing more is done, unless frames come after it has settled."""
+        return self.state not in (State.WAITING, State.REFINING)
 
     def add(self, positions_m: Float64, counts: NDArray[Any]) -> int:
         """Take frames that are in the mosaic, and return how many were left out for want of memory.
@@ -149,7 +155,7 @@ class ScanRefinement:
         """Return what API and page say of it: plain values."""
         return {
             "state": self.state.value,
-            "ended": self.state not in (State.WAITING, State.REFINING),
+            "ended": self.over,
             "frames": self._entered,
             "left_out": self.left_out,
             "sweeps": self._sweeps,

@@ -1,8 +1,10 @@
 """The running service refines the mosaic when the stream leaves it time, and shows it over HTTP."""
 
 import io
+import json
 import time
 
+import h5py
 import numpy as np
 import pytest
 import tifffile
@@ -91,3 +93,22 @@ def test_frames_that_stream_in_leave_no_time_to_refine_until_they_pause(serve):
     running.finished()
     assert refined(running, sweeps=4)["residual_after"] > 0
     assert plane(running, refined=True).shape == plane(running).shape
+
+
+def test_the_result_file_has_the_refined_object_beside_the_networks(finished):
+    deadline_s = time.monotonic() + PATIENCE_S
+    while True:
+        answer = finished.http.get("/api/scans/tiny/result.h5")
+        with h5py.File(io.BytesIO(answer.content)) as file:
+            entry = file["entry"]
+            if "refinement" in entry:
+                told = json.loads(entry["refinement"][()])
+                refined_phase, phase = entry["refined_phase/data"][()], entry["phase/data"][()]
+                assert entry.attrs["default"] == "phase"  # what opens first is what the network said
+                break
+        assert time.monotonic() < deadline_s
+        time.sleep(0.1)
+    assert told["ended"]
+    assert told["residual_after"] < told["residual_before"]
+    assert refined_phase.shape == phase.shape
+    np.testing.assert_array_equal(refined_phase, plane(finished, channel="phase", refined=True))

@@ -41,7 +41,7 @@ def begin(loaded_bundle, painted, run):
     """Return what makes a refiner that has all frames of the scan."""
 
     def made(quiet=lambda: True, frames_mib=64, after_s=1e6):
-        refiner = Refiner(quiet, frames_mib, after_s)
+        refiner = Refiner(quiet, frames_mib, after_s, lambda run: None)
         refiner.begin(run, loaded_bundle)
         for batch in painted:
             refiner.add(run, batch)
@@ -64,8 +64,8 @@ def test_it_never_begins_while_frames_come(begin, run):
     refiner = begin(quiet=lambda: False)
     with at_work(refiner):
         time.sleep(0.1)
-    assert refiner.report(run)["frames"] == 0
-    assert refiner.report(run)["state"] == "waiting for the stream to be quiet"
+        assert refiner.report(run)["frames"] == 0
+        assert refiner.report(run)["state"] == "waiting for the stream to be quiet"
 
 
 def test_frames_that_come_interrupt_it_within_a_frames_step(begin, run):
@@ -129,7 +129,23 @@ def test_the_operator_is_told_of_frames_that_did_not_fit(begin, run, painted):
 
 
 def test_a_scan_that_was_never_begun_is_not_refined(run, painted):
-    refiner = Refiner(lambda: True, 64, 1.0)
+    refiner = Refiner(lambda: True, 64, 1.0, lambda run: None)
     refiner.add(run, painted[0])
     refiner.finish(run)
     assert (refiner.refined(run), refiner.report(run)) == (None, None)
+
+
+def test_a_finished_scan_is_told_once_when_no_more_is_to_be_gained(loaded_bundle, painted, run):
+    over = []
+    refiner = Refiner(lambda: True, 64, 0.2, over.append)
+    refiner.begin(run, loaded_bundle)
+    for batch in painted:
+        refiner.add(run, batch)
+    with at_work(refiner):
+        until(lambda: refiner.report(run)["sweeps"] >= 1)
+        assert over == []  # while the scan runs there may be more to come
+        refiner.finish(run)
+        until(lambda: over)
+        time.sleep(0.1)
+    assert over == [run]
+    assert refiner.report(run)["ended"]
