@@ -8,6 +8,7 @@ import shutil
 import subprocess
 from importlib.metadata import version
 from pathlib import Path
+from typing import Any
 
 import click
 from click.core import ParameterSource
@@ -46,6 +47,16 @@ def command_line(context: click.Context) -> str:
     for parameter in context.command.params:
         given = context.get_parameter_source(parameter.name or "") is ParameterSource.COMMANDLINE
         if given and parameter.name:
-            option = [] if isinstance(parameter, click.Argument) else [max(parameter.opts, key=len)]
-            words += [*option, str(context.params[parameter.name])]
+            words += _typed(parameter, context.params[parameter.name])
     return shlex.join(words)
+
+
+def _typed(parameter: click.Parameter, value: Any) -> list[str]:
+    """Return the words that give a parameter its value; --families, given as "a,b", has become a tuple."""
+    name = max(parameter.opts, key=len)
+    if isinstance(parameter, click.Option) and parameter.is_flag:
+        return [name if value else max(parameter.secondary_opts, key=len)]
+    several = isinstance(value, tuple)
+    spread = [str(part) for part in value] if several else [str(value)]
+    values = spread if parameter.nargs != 1 or not several else [",".join(spread)]
+    return values if isinstance(parameter, click.Argument) else [name, *values]

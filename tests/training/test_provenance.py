@@ -56,3 +56,16 @@ def test_the_command_line_holds_what_was_given_and_not_the_defaults():
 
     done = CliRunner().invoke(command, ["a b.cxi", "-o", "x", "--tile", "40"])
     assert done.output == "ptycholive train 'a b.cxi' --out x --tile 40\n"
+
+
+def test_switches_and_ranges_are_told_as_they_were_typed():
+    @click.command("train")
+    @click.option("--absolute/--relative", default=True)
+    @click.option("--exposure", type=(float, float))
+    @click.option("--families", callback=lambda *given: tuple(given[2].split(",")))
+    @click.pass_context
+    def command(context, **_):
+        click.echo(command_line(context))
+
+    typed = ["--relative", "--exposure", "0.5", "2.0", "--families", "bars,cells"]
+    assert CliRunner().invoke(command, typed).output == f"ptycholive train {' '.join(typed)}\n"
