@@ -13,7 +13,7 @@ from __future__ import annotations
 import logging
 import tempfile
 import warnings
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -34,20 +34,18 @@ from model.bundle import (
     file_sha256,
     write_description,
 )
-from model.network import Prediction
 from model.probe_informed import ProbeInformedNetwork
 from model.variants import Network
 
 OUTPUTS = ("amplitude", "cos", "sin")
+SPREAD, RESIDUAL = "spread_rad", "residual"  # of networks that say how sure they are; that know the probe
+Float32 = NDArray[np.float32]
 PARITY = 1e-4  # greatest difference from torch in float32 that a bundle may have
 _BATCHES = (1, 3)  # sizes that the graph is tried at, beside all examples at once
 
 
-RESIDUAL = "residual"  # (N,), of networks that know the probe
-
-
 class DeployedNetwork(nn.Module):
-    """What crosses to the service: raw counts in; amplitude, cos and sin out, and the forward residual."""
+    """What crosses to the service: raw counts in; amplitude, cos and sin out, and their trust."""
 
     def __init__(self, network: Network) -> None:
         super().__init__()
@@ -56,15 +54,19 @@ class DeployedNetwork(nn.Module):
     @property
     def outputs(self) -> tuple[str, ...]:
         """Names of what it gives."""
-        return (*OUTPUTS, RESIDUAL) if isinstance(self.network, ProbeInformedNetwork) else OUTPUTS
+        spread = (SPREAD,) if self.network.config.spread else ()
+        residual = (RESIDUAL,) if isinstance(self.network, ProbeInformedNetwork) else ()
+        return *OUTPUTS, *spread, *residual
 
     def forward(self, counts: Tensor) -> tuple[Tensor, ...]:
-        """(N, 1, H, W) counts → three planes (N, 1, h, w), and (N,) where the network knows the probe."""
+        """(N, 1, H, W) counts → planes (N, 1, h, w), and (N,) where the network knows the probe."""
         prediction = self.network(counts)
-        planes = prediction.amplitude, prediction.cos, prediction.sin
+        outputs = [prediction.amplitude, prediction.cos, prediction.sin]
+        if prediction.spread_rad is not None:
+            outputs.append(prediction.spread_rad)
         if isinstance(self.network, ProbeInformedNetwork):
-            return *planes, self.network.residual(counts, prediction)
-        return planes
+            outputs.append(self.network.residual(counts, prediction))
+        return tuple(outputs)
 
 
 @dataclass(frozen=True, slots=True)
@@ -90,6 +92,7 @@ class Parity:
         phasor_as_projected: the same without that factor; large where a phase is not determined.
         least_radius: before projection.
         residual: of the forward residual; None where the network gives none.
+        spread: of the spread, relative to it; None where the network gives none.
     """
 
     amplitude: float
@@ -97,11 +100,12 @@ class Parity:
     phasor_as_projected: float
     least_radius: float
     residual: float | None = None
+    spread: float | None = None
 
     @property
     def worst(self) -> float:
         """What is held against `PARITY`."""
-        return max(self.amplitude, self.phasor, self.residual or 0.0)
+        return max(self.amplitude, self.phasor, self.residual or 0.0, self.spread or 0.0)
 
 
 def export_bundle(
@@ -144,20 +148,25 @@ def parity(network: Network, path: Path, counts: Tensor) -> Parity:
     """
     session = onnxruntime.InferenceSession(path, providers=["CPUExecutionProvider"])
     deployed = DeployedNetwork(network)
-    amplitude, cos, sin, *residual = session.run(list(deployed.outputs), {"counts": counts.numpy()})
+    found = _named(deployed, session.run(list(deployed.outputs), {"counts": counts.numpy()}))
     with torch.inference_mode():
-        expected = Prediction(*(plane.numpy() for plane in network(counts)))
-        expected_residual = [output.numpy() for output in deployed(counts)[len(OUTPUTS) :]]
-    differences = [float(np.abs(a - b).max()) for a, b in zip(residual, expected_residual, strict=True)]
-    radius = np.hypot(expected.raw_cos, expected.raw_sin)
-    chord = np.hypot(cos - expected.cos, sin - expected.sin)
+        said = network(counts)
+        expected = _named(deployed, [output.numpy() for output in deployed(counts)])
+    radius = np.hypot(said.raw_cos.numpy(), said.raw_sin.numpy())
+    chord = np.hypot(found["cos"] - expected["cos"], found["sin"] - expected["sin"])
+    differences = {name: np.abs(found[name] - expected[name]) for name in found}
     return Parity(
-        amplitude=float(np.abs(amplitude - expected.amplitude).max()),
+        amplitude=float(differences["amplitude"].max()),
         phasor=float((radius * chord).max()),
         phasor_as_projected=float(chord.max()),
         least_radius=float(radius.min()),
-        residual=max(differences, default=None),
+        residual=float(differences[RESIDUAL].max()) if RESIDUAL in found else None,
+        spread=float((differences[SPREAD] / expected[SPREAD]).max()) if SPREAD in found else None,
     )
+
+
+def _named(deployed: DeployedNetwork, outputs: Sequence[Float32]) -> dict[str, Float32]:
+    return dict(zip(deployed.outputs, outputs, strict=True))
 
 
 def _checked_parity(network: Network, path: Path, counts: Tensor) -> Parity:

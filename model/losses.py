@@ -14,6 +14,7 @@ from torch import Tensor
 from torch.nn import functional
 
 from model.network import Prediction
+from model.spread import von_mises_nll
 
 
 @dataclass(frozen=True, slots=True)
@@ -24,6 +25,7 @@ class LossWeights:
         pixel: how the pixel terms of amplitude, cos and sin count an error.
         likelihood: of the Poisson deviance of the counts that the tile would give (model.likelihood); the
             paper has no such term, as it knows no probe.
+        spread: of the spread's likelihood, where the network says how sure it is.
     """
 
     pixel: Literal["squared", "absolute"] = "squared"
@@ -33,6 +35,7 @@ class LossWeights:
     gradient: float = 0.12
     ssim: float = 0.1
     likelihood: float = 0.0
+    spread: float = 0.1
 
 
 def weighted_mean(values: Tensor, weight: Tensor | None) -> Tensor:
@@ -104,6 +107,17 @@ def consistency(raw_cos: Tensor, raw_sin: Tensor, weight: Tensor | None = None) 
     return weighted_mean(torch.square(raw_cos**2 + raw_sin**2 - 1.0), weight)
 
 
+def spread_loss(
+    concentration: Tensor, prediction: Prediction, cos: Tensor, sin: Tensor, weight: Tensor | None = None
+) -> Tensor:
+    """Return the mean negative log likelihood of the phase errors, given how sure of them the network is.
+
+    The phases are taken as they are: they learn by `phase_loss`, and are not pulled by what is unsure.
+    """
+    miss = 1.0 - (prediction.cos * cos + prediction.sin * sin)
+    return weighted_mean(von_mises_nll(concentration, miss.detach()), weight)
+
+
 def amplitude_loss(a: Tensor, b: Tensor, weight: Tensor | None, k: LossWeights) -> Tensor:
     """Return L_A = the pixel term + gradient·G + ssim·(1 - SSIM) of the amplitude."""
     return (
@@ -154,4 +168,7 @@ def composite_loss(
         "consistency": consistency(prediction.raw_cos, prediction.raw_sin, weight),
     }
     total = terms["amplitude"] + k.phase * terms["phase"] + k.consistency * terms["consistency"]
+    if prediction.concentration is not None:
+        terms["spread"] = spread_loss(prediction.concentration, prediction, cos, sin, weight)
+        total = total + k.spread * terms["spread"]
     return {"loss": total, **terms}

@@ -15,6 +15,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from model.sadgs import Sadgs, SadgsConfig
+from model.spread import circular_std_rad, concentration
 
 Kind = Literal["paper", "probe-informed"]
 Exposure = Literal["absolute", "kept-out"]
@@ -39,6 +40,7 @@ class NetworkConfig:
         exposure: "absolute": counts are taken in photons of the probe's own exposure; "kept-out": the
             probe-informed network sees each frame at the empty beam's counts, so that the phase does not
             depend on the exposure and the amplitude goes with its root.
+        spread: the probe-informed network says how sure it is of the phase of every pixel.
         skip, fusion, projection: the paper's parts, each of which its Table V takes away; without the
             fusion layer the encoders' features are averaged.
     """
@@ -52,6 +54,7 @@ class NetworkConfig:
     width: int = 64
     steps: int = 1
     exposure: Exposure = "absolute"
+    spread: bool = False
     skip: bool = True
     fusion: bool = True
     projection: bool = True
@@ -66,6 +69,8 @@ class NetworkConfig:
             raise ValueError(f"tile {self.tile_shape} is larger than the frame {self.frame_shape}")
         if self.steps < 1 or self.width < 1:
             raise ValueError(f"a network of {self.steps} steps and {self.width} channels computes nothing")
+        if self.kind == "paper" and self.spread:
+            raise ValueError("the paper's network has no plane that says how sure it is")
         if self.kind == "paper" and self.tile_shape != self.frame_shape:
             raise ValueError("the paper's network paints the whole frame: tile and frame must be equal")
 
@@ -78,6 +83,7 @@ class Prediction(NamedTuple):
         cos, sin: on the unit circle.
         raw_cos, raw_sin: the same before projection, in [-1, 1]; the nearer to the origin, the less the
             phase is determined.
+        concentration: κ of the phase's von Mises distribution, float32; None: the network does not say.
     """
 
     amplitude: Tensor
@@ -85,6 +91,12 @@ class Prediction(NamedTuple):
     sin: Tensor
     raw_cos: Tensor
     raw_sin: Tensor
+    concentration: Tensor | None = None
+
+    @property
+    def spread_rad(self) -> Tensor | None:
+        """Circular standard deviation of the phase, radians; None: the network does not say."""
+        return None if self.concentration is None else circular_std_rad(self.concentration)
 
 
 def project_to_circle(raw_cos: Tensor, raw_sin: Tensor) -> tuple[Tensor, Tensor]:
@@ -95,13 +107,15 @@ def project_to_circle(raw_cos: Tensor, raw_sin: Tensor) -> tuple[Tensor, Tensor]
 
 
 def predict(heads: Tensor, amplitude_range: float, projection: bool = True) -> Prediction:
-    """Turn three unbounded planes (N, 3, h, w) into amplitude by sigmoid and phase on the circle by tanh."""
-    a, c, s = torch.split(heads, 1, dim=1)
+    """Turn unbounded planes (N, 3, h, w) into amplitude by sigmoid and phase on the circle by tanh.
+
+    A fourth plane tells how sure the phase is.
+    """
+    a, c, s, *sure = torch.split(heads, 1, dim=1)
     amplitude = amplitude_range * torch.sigmoid(a.float())
     raw_cos, raw_sin = torch.tanh(c), torch.tanh(s)
-    if not projection:
-        return Prediction(amplitude, raw_cos, raw_sin, raw_cos, raw_sin)
-    return Prediction(amplitude, *project_to_circle(raw_cos, raw_sin), raw_cos, raw_sin)
+    on_circle = project_to_circle(raw_cos, raw_sin) if projection else (raw_cos, raw_sin)
+    return Prediction(amplitude, *on_circle, raw_cos, raw_sin, concentration(sure[0]) if sure else None)
 
 
 def valid_counts(counts: Tensor, invalid_counts: float | None, fill: Tensor | float) -> Tensor:

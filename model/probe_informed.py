@@ -148,7 +148,15 @@ class UNet(nn.Module):
     A strided stem and a pixel shuffle keep full-resolution convolutions, the dearest, out.
     """
 
-    def __init__(self, inputs: int, outputs: int, width: int) -> None:
+    def __init__(self, inputs: int, width: int, spread: bool) -> None:
+        """Build it.
+
+        Args:
+            inputs: planes in.
+            width: channels at half resolution.
+            spread: a plane tells how sure it is of the phase. It only listens: no gradient of it reaches
+                what the others learn, which measured better than features that serve both.
+        """
         super().__init__()
         middle, deep = 2 * width, 3 * width
         self.stem = nn.Conv2d(inputs, width, 4, stride=2, padding=1)
@@ -161,16 +169,20 @@ class UNet(nn.Module):
         self.decode_middle = Block(middle)
         self.up = nn.Conv2d(middle, width, 1)
         self.decode = Block(width)
-        self.head = nn.Conv2d(width, 4 * outputs, 3, padding=1)
+        self.head = nn.Conv2d(width, 4 * 3, 3, padding=1)
+        self.sure = nn.Conv2d(width, 4, 3, padding=1) if spread else None
 
     def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, h, w) → (N, outputs, h, w); h and w multiples of 8."""
+        """(N, inputs, h, w) → (N, 3, h, w), with the spread (N, 4, h, w); h and w multiples of 8."""
         fine = self.encode(functional.relu(self.stem(x)))
         middle = self.encode_middle(functional.relu(self.down(fine)))
         deep = self.encode_deep(functional.relu(self.down_deep(middle)))
         middle = self.decode_middle(middle + upsample(self.up_middle(deep)))
         fine = self.decode(fine + upsample(self.up(middle)))
-        return functional.pixel_shuffle(self.head(fine), 2)
+        planes = self.head(fine)
+        if self.sure is not None:
+            planes = torch.cat([planes, self.sure(fine.detach())], dim=1)
+        return functional.pixel_shuffle(planes, 2)
 
 
 class ProbeInformedNetwork(nn.Module):
@@ -201,9 +213,9 @@ class ProbeInformedNetwork(nn.Module):
         self.light = Illumination(probe, config.tile_shape)
         views = len(config.sadgs.gain_exponents)
         maps = 2 * self.modes + 1 + (config.exposure == "kept-out")
-        self.first = UNet(2 * self.modes * views + maps, 3, config.width)
+        self.first = UNet(2 * self.modes * views + maps, config.width, config.spread)
         self.later = nn.ModuleList(
-            UNet(2 * self.modes + 2 + maps, 3, config.width) for _ in range(config.steps - 1)
+            UNet(2 * self.modes + 2 + maps, config.width, config.spread) for _ in range(config.steps - 1)
         )
 
     def forward(self, counts: Tensor) -> Prediction:
@@ -225,6 +237,12 @@ class ProbeInformedNetwork(nn.Module):
             heads = heads + network(torch.cat([self._correction(counts, tile), tile, maps], dim=1))
             prediction = predict(heads, self.config.amplitude_range)
         return prediction._replace(amplitude=prediction.amplitude * torch.sqrt(strength))
+
+    def freeze_spread(self) -> None:
+        """Leave the spread as it was learned: where no tile is known, nothing teaches it."""
+        for network in (self.first, *self.later):
+            if network.sure is not None:
+                network.sure.requires_grad_(False)
 
     def strength(self, counts: Tensor) -> Tensor:
         """Return how many times the empty beam's counts a frame holds, (N, 1, 1, 1).

@@ -15,7 +15,7 @@ from model.network import Exposure, Kind, NetworkConfig
 from model.sadgs import SadgsConfig, percentile_counts
 from model.scans import Reference, ScanFileError, open_scan
 from training.simulation.factory import FrameFactory, SimulationRecipe
-from training.task import ScheduleConfig, TaskConfig
+from training.task import EMA_DECAY, ScheduleConfig, TaskConfig
 
 Precision = Literal["32-true", "bf16-mixed", "16-mixed"]
 
@@ -25,6 +25,9 @@ PERCENTILE: dict[Kind, float] = {"paper": 99.5, "probe-informed": 99.999}
 # Above the greatest amplitude of the simulated objects; with the exposure kept out, relative to what of the
 # light passes, which in an opaque object's hole is more.
 AMPLITUDE_RANGE: dict[Exposure, float] = {"absolute": 1.5, "kept-out": 2.5}
+
+# What runs did before these could be chosen: their records do not say so.
+UNRECORDED = {"keep_exposure_out": False, "likelihood": 0.0, "spread": False, "ema": False}
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,6 +46,8 @@ class TrainingPlan:
         seed: of weights, objects and noise.
         keep_exposure_out: of the probe-informed network, whose phases then do not depend on it.
         likelihood: weight of the Poisson likelihood of the counts beside the composite loss.
+        spread: the probe-informed network learns how sure it is of the phase of every pixel.
+        ema: the weights' moving average is what is validated and kept.
         validations: how often the held-out frames are looked at.
         recipe: what the simulated frames are like.
     """
@@ -59,6 +64,8 @@ class TrainingPlan:
     seed: int = 1
     keep_exposure_out: bool = True
     likelihood: float = 1.0
+    spread: bool = True
+    ema: bool = True
     validations: int = 50
     recipe: SimulationRecipe = field(default_factory=SimulationRecipe)
 
@@ -79,12 +86,12 @@ class TrainingPlan:
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> TrainingPlan:
-        """Undo `as_record`.
+        """Undo `as_record`; a record made before a setting could be chosen keeps what went without saying.
 
         Raises:
             msgspec.ValidationError: these are not a plan's values.
         """
-        return msgspec.convert(record, cls, dec_hook=lambda _, path: Path(path))
+        return msgspec.convert(UNRECORDED | record, cls, dec_hook=lambda _, path: Path(path))
 
 
 def read_reference(path: Path) -> Reference:
@@ -120,9 +127,11 @@ def configure(plan: TrainingPlan, probe: NDArray[np.complex64]) -> TaskConfig:
         width=plan.width,
         steps=plan.steps,
         exposure=exposure,
+        spread=plan.spread and not published,
     )
     schedule = ScheduleConfig(high=plan.learning_rate, total_steps=plan.total_steps)
-    return TaskConfig(network, schedule, LossWeights(likelihood=0.0 if published else plan.likelihood))
+    loss = LossWeights(likelihood=0.0 if published else plan.likelihood)
+    return TaskConfig(network, schedule, loss, ema_decay=EMA_DECAY if plan.ema else None)
 
 
 def _greatest_counts(

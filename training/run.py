@@ -20,7 +20,7 @@ from training.checkpoint import CheckpointError, read_checkpoint
 from training.datasets.splits import split_set
 from training.frames import LabelledFrames, SimulatedFrames
 from training.labelled_plan import LabelledPlan, configure_labelled
-from training.plan import TrainingPlan, configure
+from training.plan import UNRECORDED, TrainingPlan, configure
 from training.provenance import environment
 from training.simulation.probes import read_probe
 from training.task import ReconstructionTask, TaskConfig
@@ -111,6 +111,7 @@ def checkpoint_to_go_on(out: Path, plan: Plan, probe: NDArray[np.complex64] | No
 
 def differences(begun: dict[str, Any], asked: dict[str, Any]) -> list[str]:
     """Return the settings of a plan's record that are not what they were; its probe may have moved."""
+    begun = {name: value for name, value in UNRECORDED.items() if name in asked} | begun
     return [key for key in begun if key != "probe" and begun[key] != asked.get(key)]
 
 

@@ -4,11 +4,13 @@ from __future__ import annotations
 
 import math
 from dataclasses import asdict, dataclass, field
+from functools import partial
 from typing import Any, Literal, NamedTuple, cast
 
 import lightning
 import numpy as np
 import torch
+from lightning.pytorch.callbacks import Callback, WeightAveraging
 from numpy.typing import NDArray
 from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
@@ -22,6 +24,8 @@ from model.variants import build_network
 from training.method import ScalarPrediction, read_out
 from training.methods import METHODS
 from training.simulation.factory import Sample, probe_weight_map
+
+EMA_DECAY = 0.999  # a step: the average reaches over about the last thousand
 
 
 @dataclass(frozen=True, slots=True)
@@ -72,6 +76,7 @@ class TaskConfig:
         method: of training.methods, with a network and a loss of its own; None: the network that the
             configuration names learns by the composite loss under the probe's weight.
         optimiser: "adam" or plain "sgd".
+        ema_decay: share of the weights' moving average kept at a step; None: they are not averaged.
     """
 
     network: NetworkConfig
@@ -79,6 +84,25 @@ class TaskConfig:
     loss: LossWeights = field(default_factory=LossWeights)
     method: str | None = None
     optimiser: Literal["adam", "sgd"] = "adam"
+    ema_decay: float | None = None
+
+
+class AveragedWeights(WeightAveraging):
+    """Keep an exponential moving average of the weights; validation and checkpoints take it.
+
+    Polyak & Juditsky, SIAM J. Control Optim. 30, 838 (1992): it takes the noise of single batches out. The
+    optimiser never sees it, and a checkpoint holds the weights that learn as well.
+    """
+
+    def __init__(self, decay: float) -> None:
+        """Average with this share kept at each step."""
+        super().__init__(use_buffers=False, avg_fn=partial(_towards, decay))
+
+
+def _towards(decay: float, average: Tensor, weights: Tensor, steps: Tensor) -> Tensor:
+    """Move the average towards the weights; early on further, since it began at those of the first step."""
+    kept = torch.clamp((1 + steps) / (10 + steps), max=decay)
+    return torch.lerp(average, weights, (1 - kept).to(average))
 
 
 class TileErrors(NamedTuple):
@@ -213,6 +237,10 @@ class ReconstructionTask(lightning.LightningModule):
         limit = self.config.network.invalid_counts
         valid = torch.ones_like(counts, dtype=torch.bool) if limit is None else counts < limit
         return self.diffraction(tiles, outside), counts, valid
+
+    def configure_callbacks(self) -> list[Callback]:
+        """Average the weights where the configuration says so; then the average is validated and kept."""
+        return [] if self.config.ema_decay is None else [AveragedWeights(self.config.ema_decay)]
 
     def configure_optimizers(self) -> Any:
         """Return the optimiser and its schedule, which steps once an iteration."""

@@ -34,6 +34,8 @@ _OF_SIMULATION = (
     "steps",
     "keep_exposure_out",
     "likelihood",
+    "spread",
+    "ema",
     "samples",
     "batch",
     "learning_rate",
@@ -47,6 +49,7 @@ _OF_A_NEW_NETWORK = (
     "width",
     "steps",
     "keep_exposure_out",
+    "spread",
     *RECIPE_OPTIONS,
 )  # a checkpoint brings its own
 
@@ -110,6 +113,8 @@ def _idle_options(given: dict[str, Any]) -> dict[str, str]:
         idle = dict.fromkeys(_OF_SIMULATION, "--probe")
     if given["scan"] is None and given["method"] != PHYSICS_METHOD:
         idle["start"] = f"--self-supervised or {PHYSICS_METHOD}"
+    if given["scan"] is not None:
+        idle["spread"] = "--probe"
     if given["scan"] is not None and given["start"] is not None:
         idle |= dict.fromkeys(_OF_A_NEW_NETWORK, "a new network")
     return idle
@@ -211,6 +216,18 @@ Example:
     default=1.0,
     show_default=True,
     help="Weight of the counts' Poisson likelihood beside the errors of the tile; 0: tiles alone.",
+)
+@click.option(
+    "--spread/--no-spread",
+    default=None,
+    show_default="with --probe: spread",
+    help="Whether the network learns how sure it is of the phase of every pixel.",
+)
+@click.option(
+    "--ema/--no-ema",
+    default=True,
+    show_default=True,
+    help="Whether the weights' moving average is what is validated and kept, or the weights themselves.",
 )
 @click.option(
     "--samples",

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from model.bundle import BundleError, load_bundle
-from model.export import OUTPUTS, PARITY, ExportRequest, export_bundle, parity
+from model.export import OUTPUTS, PARITY, DeployedNetwork, ExportRequest, export_bundle, parity
 from model.network import NetworkConfig
 from model.optics import far_field
 from model.sadgs import SadgsConfig
@@ -19,12 +19,17 @@ from model.variants import build_network
 REQUEST = ExportRequest(
     name="tiny", object_pixel_m=3e-8, detector_saturation=65534.0, training={"seed": 1}, figures={}
 )
+TRUSTED = "probe-informed that says how sure it is"
 
 
 def sure_network(kind, probe, seed=1):
     """A network that says cos = 1 nearly everywhere: random, but with a phase that is determined."""
     tile = (32, 32) if kind == "paper" else (16, 16)
-    config = NetworkConfig(kind, SadgsConfig(500.0), (32, 32), tile, amplitude_range=1.5, width=8, steps=2)
+    trusted = {"exposure": "kept-out", "spread": True} if kind == TRUSTED else {}
+    name = "probe-informed" if kind == TRUSTED else kind
+    config = NetworkConfig(
+        name, SadgsConfig(500.0), (32, 32), tile, amplitude_range=1.5, width=8, steps=2, **trusted
+    )
     torch.manual_seed(seed)
     network = build_network(config, probe).eval()
     with torch.no_grad():
@@ -43,12 +48,16 @@ def counts(probe):
     return torch.tensor(frames, dtype=torch.float32)[:, None]
 
 
-@pytest.fixture(scope="module", params=["probe-informed", "paper"])
+@pytest.fixture(scope="module", params=[TRUSTED, "paper"])
 def exported(request, probe, counts, tmp_path_factory):
     folder = tmp_path_factory.mktemp("bundles") / request.param
     network = sure_network(request.param, probe)
     found = export_bundle(network, probe, counts, REQUEST, folder)
     return network, folder, found
+
+
+def kind_of(network):
+    return TRUSTED if network.config.spread else network.config.kind
 
 
 def run(folder, counts):
@@ -85,6 +94,19 @@ def test_any_number_of_frames_goes_through_at_once(exported, counts, frames):
         np.testing.assert_allclose(a, b.numpy(), atol=5e-4)
 
 
+def test_the_graph_tells_how_far_each_pixel_and_each_frame_is_to_be_trusted(exported, counts):
+    network, folder, found = exported
+    session = onnxruntime.InferenceSession(folder / "model.onnx", providers=["CPUExecutionProvider"])
+    told = [output.name for output in session.get_outputs()][3:]
+    assert told == (["spread_rad", "residual"] if network.config.spread else [])
+    assert [found.spread is None, found.residual is None] == [not told] * 2
+    in_graph = session.run(None, {"counts": counts[:5].numpy().astype(np.uint16)})[3:]
+    with torch.inference_mode():
+        expected = DeployedNetwork(network)(counts[:5])[3:]
+    for a, b in zip(in_graph, expected, strict=True):
+        np.testing.assert_allclose(a, b.numpy(), rtol=1e-3)
+
+
 def test_the_graph_takes_raw_counts_and_holds_no_fourier_operator(exported):
     _, folder, _ = exported
     graph = onnx.load(folder / "model.onnx").graph
@@ -114,7 +136,7 @@ def test_a_masked_pixel_is_left_out_within_the_graph_too(exported, counts):
 
 def test_another_networks_graph_does_not_pass_for_this_ones(exported, probe, counts):
     network, folder, _ = exported
-    other = sure_network(network.config.kind, probe, seed=2)
+    other = sure_network(kind_of(network), probe, seed=2)
     assert parity(other, folder / "model.onnx", counts.to(torch.uint16)).worst > 100 * PARITY
 
 
@@ -126,7 +148,7 @@ def test_rounding_grows_as_one_over_the_radius_and_no_more(exported):
 
 def test_a_graph_that_differs_from_torch_makes_no_bundle(exported, probe, counts, tmp_path, monkeypatch):
     network, folder, _ = exported
-    other = sure_network(network.config.kind, probe, seed=2)
+    other = sure_network(kind_of(network), probe, seed=2)
     write_wrong_graph = partial(shutil.copy, folder / "model.onnx")
     monkeypatch.setattr("model.export._write_onnx", lambda _, __, path: write_wrong_graph(path))
     with pytest.raises(BundleError, match="differs from torch"):

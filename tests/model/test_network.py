@@ -49,7 +49,7 @@ def test_the_papers_network_costs_what_the_paper_says(side, millions):
 @pytest.mark.parametrize(("height", "width"), [(8, 8), (24, 40), (64, 16)])
 def test_the_same_network_runs_at_any_multiple_of_eight(height, width):
     prediction = paper()(torch.ones(2, 1, height, width))
-    assert all(plane.shape == (2, 1, height, width) for plane in prediction)
+    assert all(plane.shape == (2, 1, height, width) for plane in prediction[:5])
 
 
 def test_raw_counts_may_come_as_integers():

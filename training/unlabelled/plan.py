@@ -21,6 +21,7 @@ class SelfSupervisedPlan(TrainingPlan):
         gauge: weight of what binds a tile's absolute phase.
     """
 
+    spread: bool = False  # without labels nothing teaches it; a network that is tuned keeps what it has
     start: Path | None = None
     consistency: float = 1.0
     gauge: float = 0.1

@@ -16,7 +16,7 @@ from training.unlabelled.measured import MeasuredScan, Parts, ScanFrames, hold_o
 from training.unlabelled.plan import FINE_TUNING_RATE, SelfSupervisedPlan
 from training.unlabelled.task import ObjectiveWeights, SelfSupervisedTask
 
-_OF_THE_NETWORK = ("kind", "tile_px", "width", "steps", "keep_exposure_out", "recipe")
+_OF_THE_NETWORK = ("kind", "tile_px", "width", "steps", "keep_exposure_out", "spread", "recipe")
 
 
 def self_supervised_plan(settings: dict[str, Any]) -> SelfSupervisedPlan:
@@ -77,7 +77,7 @@ def _task(
     start = None if plan.start is None else read_checkpoint(plan.start)
     config = simulated.config
     if start is not None:
-        config = replace(start.config, schedule=config.schedule)
+        config = replace(start.config, schedule=config.schedule, ema_decay=config.ema_decay)
     record = {**simulated.record, "self_supervised": _account(plan, scan, parts)}
     weights = ObjectiveWeights(plan.consistency, plan.gauge)
     task = SelfSupervisedTask(config, simulated.known_probe(), record, weights)

@@ -13,6 +13,7 @@ from torch import Tensor
 from model.likelihood import frame_residual, poisson_deviance
 from model.network import Prediction
 from model.optics import centre_crop, intensity
+from model.probe_informed import ProbeInformedNetwork
 from training.task import ReconstructionTask, TaskConfig, complex_tiles
 from training.unlabelled.measured import ScanBatch
 from training.unlabelled.overlap import disagreement
@@ -61,6 +62,8 @@ class SelfSupervisedTask(ReconstructionTask):
         super().__init__(config, probe, record)
         tile_shape = config.network.tile_shape
         self.weights = weights
+        if isinstance(self.network, ProbeInformedNetwork):
+            self.network.freeze_spread()
         light = centre_crop(intensity(probe), tile_shape)[None, None]
         self.register_buffer("light", torch.tensor(light, dtype=torch.float32), persistent=False)
 

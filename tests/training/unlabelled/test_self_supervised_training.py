@@ -166,6 +166,7 @@ def test_the_command_learns_without_labels_and_tunes(measured, simulated, tmp_pa
         ("--probe {scan} --from x.ckpt", "--from goes with --self-supervised or ptynet-physics only"),
         ("--self-supervised {scan} --from x.ckpt --width 8", "--width goes with a new network only"),
         ("--self-supervised {scan} --epochs 3", "--epochs goes with --data only"),
+        ("--self-supervised {scan} --spread", "--spread goes with --probe only"),
         ("--self-supervised {scan} --from x.ckpt", "not a checkpoint"),
         ("--self-supervised nowhere.cxi", "no such scan file"),
         ("--self-supervised {scan} --tile 24 --batch 1", "no two neighbours"),
