@@ -234,9 +234,12 @@ class ReconstructionTask(lightning.LightningModule):
         outside: Tensor | float = 1.0
         if isinstance(self.network, ProbeInformedNetwork):
             outside = torch.sqrt(self.network.strength(counts))
+        return self.diffraction(tiles, outside), counts, self.valid_pixels(counts)
+
+    def valid_pixels(self, counts: Tensor) -> Tensor:
+        """Return which of the counts may be used, bool of their shape: not gaps, dead or hot pixels."""
         limit = self.config.network.invalid_counts
-        valid = torch.ones_like(counts, dtype=torch.bool) if limit is None else counts < limit
-        return self.diffraction(tiles, outside), counts, valid
+        return torch.ones_like(counts, dtype=torch.bool) if limit is None else counts < limit
 
     def configure_callbacks(self) -> list[Callback]:
         """Average the weights where the configuration says so; then the average is validated and kept."""

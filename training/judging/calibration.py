@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
 from dataclasses import replace
 
 import numpy as np
@@ -13,6 +14,7 @@ from model.likelihood import frame_residual
 from training.judging.families import held_out_frames
 from training.method import read_out
 from training.plan import TrainingPlan
+from training.simulation.factory import Sample
 from training.simulation.objects import EVERY_FAMILY
 from training.task import ReconstructionTask, complex_tiles, tile_errors
 
@@ -38,12 +40,11 @@ def calibrate_trust(task: ReconstructionTask, plan: TrainingPlan, tiles: int) ->
         return None
     camera = replace(plan.recipe.camera, exposure=(1.0, 1.0))
     steady = replace(plan, recipe=replace(plan.recipe, camera=camera))
-    residual, error_rad, _ = _judged(task.eval(), steady, tiles)
-    photons = _judged(task, plan, tiles)[2]
+    residual, error_rad = _judged(task.eval(), steady, tiles)
     return TrustDescription(
         residual=_percentiles(residual, 50, 99),
         error_rad=error_curve(residual, error_rad),
-        frame_counts=_percentiles(photons, 1, 99),
+        frame_counts=_percentiles(_photons(task, plan, tiles), 1, 99),
     )
 
 
@@ -67,19 +68,32 @@ def error_curve(residual: _Real, error_rad: _Real, bins: int = BINS) -> tuple[tu
     return tuple((means[i], float(errors[i])) for i in np.flatnonzero(rising))
 
 
-def _judged(task: ReconstructionTask, plan: TrainingPlan, tiles: int) -> tuple[_Real, _Real, _Real]:
-    """Return forward residual, phase error in radians and photons of frames of every family, each (n,)."""
+def _judged(task: ReconstructionTask, plan: TrainingPlan, tiles: int) -> tuple[_Real, _Real]:
+    """Return forward residual and phase error in radians of frames of every family, each (n,)."""
     rows: list[torch.Tensor] = []
+    for sample in _frames(task, plan, tiles):
+        with torch.inference_mode():
+            said = task(sample.counts)
+            residual = frame_residual(*task.explain(complex_tiles(said), sample.counts))
+            error = tile_errors(read_out(said), sample, task.loss_weight).phase_rad
+            rows.append(torch.stack([residual, error]))
+    residuals, errors_rad = torch.cat(rows, dim=1).double().numpy()
+    return residuals, errors_rad
+
+
+def _photons(task: ReconstructionTask, plan: TrainingPlan, tiles: int) -> _Real:
+    """Return the photons of frames of every family, (n,); no network is needed for them."""
+    sums = [
+        torch.where(task.valid_pixels(sample.counts), sample.counts, 0.0).sum(dim=(1, 2, 3))
+        for sample in _frames(task, plan, tiles)
+    ]
+    photons: _Real = torch.cat(sums).double().numpy()
+    return photons
+
+
+def _frames(task: ReconstructionTask, plan: TrainingPlan, tiles: int) -> Iterator[Sample]:
     for family in EVERY_FAMILY:
-        for sample in held_out_frames(plan, task, family, tiles):
-            with torch.inference_mode():
-                said = task(sample.counts)
-                explained = task.explain(complex_tiles(said), sample.counts)
-                error = tile_errors(read_out(said), sample, task.loss_weight).phase_rad
-                photons = torch.where(explained[2], sample.counts, 0.0).sum(dim=(1, 2, 3))
-                rows.append(torch.stack([frame_residual(*explained), error, photons]))
-    residual, error_rad, counted = torch.cat(rows, dim=1).double().numpy()
-    return residual, error_rad, counted
+        yield from held_out_frames(plan, task, family, tiles)
 
 
 def _percentiles(values: _Real, low: float, high: float) -> tuple[float, float]:
