@@ -27,7 +27,13 @@ PERCENTILE: dict[Kind, float] = {"paper": 99.5, "probe-informed": 99.999}
 AMPLITUDE_RANGE: dict[Exposure, float] = {"absolute": 1.5, "kept-out": 2.5}
 
 # What runs did before these could be chosen: their records do not say so.
-UNRECORDED = {"keep_exposure_out": False, "likelihood": 0.0, "spread": False, "ema": False}
+UNRECORDED = {
+    "keep_exposure_out": False,
+    "likelihood": 0.0,
+    "spread": False,
+    "ema": False,
+    "start": None,
+}
 
 
 @dataclass(frozen=True, slots=True)
@@ -48,6 +54,7 @@ class TrainingPlan:
         likelihood: weight of the Poisson likelihood of the counts beside the composite loss.
         spread: the probe-informed network learns how sure it is of the phase of every pixel.
         ema: the weights' moving average is what is validated and kept.
+        start: checkpoint whose weights are taken over; None: from nothing.
         validations: how often the held-out frames are looked at.
         recipe: what the simulated frames are like.
     """
@@ -66,6 +73,7 @@ class TrainingPlan:
     likelihood: float = 1.0
     spread: bool = True
     ema: bool = True
+    start: Path | None = None
     validations: int = 50
     recipe: SimulationRecipe = field(default_factory=SimulationRecipe)
 
@@ -82,7 +90,8 @@ class TrainingPlan:
 
     def as_record(self) -> dict[str, Any]:
         """Plain values, for a checkpoint or a bundle's description."""
-        return {**asdict(self), "probe": str(self.probe)}
+        paths = {"probe": str(self.probe), "start": None if self.start is None else str(self.start)}
+        return {**asdict(self), **paths}
 
     @classmethod
     def from_record(cls, record: dict[str, Any]) -> TrainingPlan:

@@ -35,6 +35,13 @@ def command_of(checkpoint: Checkpoint) -> str | None:
     return file.read_text(encoding="utf-8").strip() if file.is_file() else None
 
 
+def lineage(start: Checkpoint) -> dict[str, Any]:
+    """Return what is told of the checkpoint that a run starts from: plain values."""
+    begun_with = start.record.get("start")  # its own start, and so on
+    told = {"checkpoint": str(start.path), "steps": start.steps, "command": command_of(start)}
+    return told | ({"start": begun_with} if begun_with else {})
+
+
 def training_record(checkpoint: Checkpoint, plan: TrainingPlan) -> dict[str, Any]:
     """Return how the network was trained, for the bundle's description."""
     measured = checkpoint.record.get("self_supervised", {})
@@ -51,5 +58,5 @@ def training_record(checkpoint: Checkpoint, plan: TrainingPlan) -> dict[str, Any
         "loss": asdict(checkpoint.config.loss),
         "environment": checkpoint.record.get("environment"),
         "exported_with": environment(),
-        **({"tuned_from": measured["start"]} if measured.get("start") else {}),
+        "start": checkpoint.record.get("start"),
     }

@@ -16,14 +16,16 @@ from lightning.pytorch.callbacks import Callback, ModelCheckpoint, TQDMProgressB
 from lightning.pytorch.loggers import TensorBoardLogger
 from numpy.typing import NDArray
 
-from training.checkpoint import CheckpointError, read_checkpoint
+from training.checkpoint import Checkpoint, CheckpointError, read_checkpoint
 from training.datasets.splits import split_set
 from training.frames import LabelledFrames, SimulatedFrames
 from training.labelled_plan import LabelledPlan, configure_labelled
 from training.plan import UNRECORDED, TrainingPlan, configure
 from training.provenance import environment
+from training.record import lineage
 from training.simulation.probes import read_probe
 from training.task import ReconstructionTask, TaskConfig
+from training.warm_start import take_over
 
 BEST, LAST = "best", "last"  # checkpoints of a run's folder, .ckpt
 _NOTES = (  # of Lightning and torch, that tell a user of this command nothing
@@ -71,13 +73,18 @@ def prepare(plan: Plan, out: Path, workers: int = 0, trainer_options: dict[str, 
 
     Raises:
         ScanFileError: there is no probe, or no set, to train with.
-        ValueError: the plan does not fit the data, or the run in `out` had another plan.
+        CheckpointError: the checkpoint to start from cannot be used.
+        ValueError: the plan does not fit the data or its start, or the run in `out` had another plan.
         MisconfigurationException: Lightning cannot follow the options.
     """
     config, probe, frames, limits = gather(plan, workers)
     resume = checkpoint_to_go_on(out, plan, probe)
     lightning.seed_everything(plan.seed, verbose=False)
-    task = ReconstructionTask(config, probe, {"plan": plan.as_record(), "environment": environment()})
+    start = _start_of(plan)
+    record = {"plan": plan.as_record(), "environment": environment(), "start": start and lineage(start)}
+    task = ReconstructionTask(config, probe, record)
+    if start is not None:
+        take_over(task, start.weights)
     with _quiet_lightning():
         return Run(_trainer(plan, out, limits | (trainer_options or {})), task, frames, resume)
 
@@ -86,6 +93,12 @@ def fit(run: Run) -> None:
     """Train to the plan's end; the run's folder then holds the best checkpoint and the last."""
     with _quiet_lightning():
         run.trainer.fit(run.task, datamodule=run.frames, ckpt_path=run.resume, weights_only=True)
+
+
+def _start_of(plan: Plan) -> Checkpoint | None:
+    if isinstance(plan, LabelledPlan) or plan.start is None:
+        return None
+    return read_checkpoint(plan.start)
 
 
 def checkpoint_to_go_on(out: Path, plan: Plan, probe: NDArray[np.complex64] | None) -> Path | None:

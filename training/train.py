@@ -111,8 +111,8 @@ def _idle_options(given: dict[str, Any]) -> dict[str, str]:
     idle = dict.fromkeys(_OF_LABELS, "--data")
     if given["data"] is not None:
         idle = dict.fromkeys(_OF_SIMULATION, "--probe")
-    if given["scan"] is None and given["method"] != PHYSICS_METHOD:
-        idle["start"] = f"--self-supervised or {PHYSICS_METHOD}"
+    if given["data"] is not None and given["method"] != PHYSICS_METHOD:
+        idle["start"] = f"--probe, --self-supervised or {PHYSICS_METHOD}"
     if given["scan"] is not None:
         idle["spread"] = "--probe"
     if given["scan"] is not None and given["start"] is not None:
@@ -166,7 +166,8 @@ Example:
     "start",
     metavar="CHECKPOINT",
     type=click.Path(path_type=Path),
-    help="Tune this network: of --self-supervised one trained with --probe, of ptynet-physics one of ptynet.",
+    help="Start from this network's weights: of ptynet-physics one of ptynet, else one trained with --probe, "
+    "which may have had fewer --steps.",
 )
 @click.option(
     "--method",
@@ -240,7 +241,7 @@ Example:
 @click.option(
     "--learning-rate",
     type=click.FloatRange(min=0, min_open=True),
-    show_default="0.001, with --from 0.0001",
+    show_default="0.001; tuning without labels, 0.0001",
     help="The greatest of the schedule.",
 )
 @click.option("--precision", type=click.Choice(get_args(Precision)), default="32-true", show_default=True)

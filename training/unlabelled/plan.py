@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from pathlib import Path
-from typing import Any
 
 from training.plan import TrainingPlan
 
@@ -16,17 +14,10 @@ class SelfSupervisedPlan(TrainingPlan):
     """One training run on the measured frames of a scan; `probe` is that scan.
 
     Attributes:
-        start: checkpoint whose weights are tuned; None: from nothing.
         consistency: weight of the disagreement of neighbouring tiles.
         gauge: weight of what binds a tile's absolute phase.
     """
 
     spread: bool = False  # without labels nothing teaches it; a network that is tuned keeps what it has
-    start: Path | None = None
     consistency: float = 1.0
     gauge: float = 0.1
-
-    def as_record(self) -> dict[str, Any]:
-        """Plain values, for a checkpoint; a TrainingPlan can be made of them too."""
-        # not super(): a dataclass with slots is a copy of its class, which super() does not know of
-        return {**TrainingPlan.as_record(self), "start": None if self.start is None else str(self.start)}

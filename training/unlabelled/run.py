@@ -6,8 +6,6 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-import torch
-
 from training.checkpoint import read_checkpoint
 from training.record import plan_of
 from training.run import Run, prepare
@@ -73,33 +71,20 @@ def prepare_self_supervised(
 def _task(
     plan: SelfSupervisedPlan, simulated: ReconstructionTask, scan: MeasuredScan, parts: Parts
 ) -> SelfSupervisedTask:
-    """Return the task with the weights that it starts from."""
-    start = None if plan.start is None else read_checkpoint(plan.start)
+    """Return the task with the weights of the simulated one."""
     config = simulated.config
-    if start is not None:
-        config = replace(start.config, schedule=config.schedule, ema_decay=config.ema_decay)
-    record = {**simulated.record, "self_supervised": _account(plan, scan, parts)}
-    weights = ObjectiveWeights(plan.consistency, plan.gauge)
-    task = SelfSupervisedTask(config, simulated.known_probe(), record, weights)
-    learned = simulated.state_dict() if start is None else start.weights
-    _take_weights(task, learned)
+    if plan.start is not None:
+        begun = read_checkpoint(plan.start).config
+        config = replace(begun, schedule=config.schedule, ema_decay=config.ema_decay)
+    record = {**simulated.record, "self_supervised": _account(scan, parts)}
+    task = SelfSupervisedTask(
+        config, simulated.known_probe(), record, ObjectiveWeights(plan.consistency, plan.gauge)
+    )
+    task.load_state_dict({**task.state_dict(), **dict(simulated.named_parameters())})
     return task
 
 
-def _take_weights(task: SelfSupervisedTask, learned: dict[str, torch.Tensor]) -> None:
-    """Take what was learned, but not the probe that it was learned with.
-
-    Raises:
-        ValueError: the network has another shape, as with a probe of another number of modes.
-    """
-    try:
-        parameters = {name: learned[name] for name, _ in task.named_parameters()}
-        task.load_state_dict({**task.state_dict(), **parameters})
-    except (LookupError, RuntimeError) as error:
-        raise ValueError(f"the weights to start from do not fit the scan's probe: {error}") from error
-
-
-def _account(plan: SelfSupervisedPlan, scan: MeasuredScan, parts: Parts) -> dict[str, Any]:
+def _account(scan: MeasuredScan, parts: Parts) -> dict[str, Any]:
     """Return what the network learned from, for a person who reads the checkpoint."""
     return {
         "data": (
@@ -109,5 +94,4 @@ def _account(plan: SelfSupervisedPlan, scan: MeasuredScan, parts: Parts) -> dict
         "frames": len(parts.train),
         "held_out": len(parts.held_out),
         "labels": "none",
-        "start": None if plan.start is None else str(plan.start),
     }

@@ -89,7 +89,8 @@ def test_the_checkpoint_is_of_the_common_form_and_says_that_no_label_was_used(le
     assert plan_of(checkpoint).probe == measured.path
     account = checkpoint.record["self_supervised"]
     assert account["labels"] == "none"
-    assert (account["scan"], account["start"]) == ("raster.cxi", None)
+    assert account["scan"] == "raster.cxi"
+    assert checkpoint.record["start"] is None
     assert account["frames"] > account["held_out"] > 0
 
 
@@ -153,7 +154,7 @@ def test_the_command_learns_without_labels_and_tunes(measured, simulated, tmp_pa
     done = train(*words)
     assert done.exit_code == 0, done.output
     tuned = read_checkpoint(tmp_path / "tuned" / "best.ckpt")
-    assert tuned.record["self_supervised"]["start"] == str(simulated)
+    assert tuned.record["start"]["checkpoint"] == str(simulated)
     assert tuned.config.schedule.high == 1e-4
     assert "--from" in (tmp_path / "tuned" / "command.txt").read_text()
     assert "other settings (seed)" in train(*words, "--seed", 9).output
@@ -163,7 +164,8 @@ def test_the_command_learns_without_labels_and_tunes(measured, simulated, tmp_pa
     ("words", "reason"),
     [
         ("--self-supervised {scan} --probe {scan}", "or --self-supervised"),
-        ("--probe {scan} --from x.ckpt", "--from goes with --self-supervised or ptynet-physics only"),
+        ("--probe {scan} --tile 16 --from x.ckpt", "not a checkpoint"),
+        ("--data usaf-tiny --from x.ckpt", "--from goes with --probe, --self-supervised or"),
         ("--self-supervised {scan} --from x.ckpt --width 8", "--width goes with a new network only"),
         ("--self-supervised {scan} --epochs 3", "--epochs goes with --data only"),
         ("--self-supervised {scan} --spread", "--spread goes with --probe only"),
