@@ -26,6 +26,27 @@ def intensity(probe: Complex) -> NDArray[np.floating[Any]]:
     return light
 
 
+def illumination(
+    probe: Complex, top_left_px: NDArray[np.floating[Any]], object_shape: tuple[int, ...]
+) -> NDArray[np.float32]:
+    """Return how much light a scan lays on each pixel of the object: Σ_j Σ_m |P_m|² at whole pixels.
+
+    Args:
+        probe: (M, H, W) complex modes, square-root photons a pixel.
+        top_left_px: (n, 2) top-left (row, column) of each frame's patch in the object.
+        object_shape: (Y, X), which holds all patches.
+
+    Returns:
+        (Y, X) photons.
+    """
+    light = intensity(probe).astype(np.float32)
+    height, width = light.shape
+    laid = np.zeros(object_shape, np.float32)
+    for y, x in np.rint(top_left_px).astype(int).tolist():
+        laid[y : y + height, x : x + width] += light
+    return laid
+
+
 def far_field(probe: Complex, tiles: Complex) -> NDArray[np.float32]:
     """Return the diffraction patterns of illuminated tiles: I = Σ_m |F(P_m·O)|², unitary.
 

@@ -1,6 +1,7 @@
 """Scan files: frames, positions and geometry of one scan, in whichever format they were written.
 
-Read: CXI / NXcxi_ptycho, ptypy's `.ptyd`, and pty-chi's pair of HDF5 files. Written: CXI.
+Read: CXI / NXcxi_ptycho, recordings of a stream in it, ptypy's `.ptyd`, and pty-chi's pair of HDF5 files.
+Written: CXI.
 """
 
 from __future__ import annotations
@@ -9,14 +10,24 @@ import os
 from contextlib import ExitStack
 from pathlib import Path
 
-from model.scan_formats import cxi, ptychi, ptyd
-from model.scan_formats.cxi import DATA, DETECTOR, REFERENCE, SOURCE, TRANSLATION, write_scan
+from model.scan_formats import cxi, ptychi, ptyd, recorded
+from model.scan_formats.cxi import (
+    DATA,
+    DETECTOR,
+    REFERENCE,
+    SOURCE,
+    TRANSLATION,
+    write_instrument,
+    write_scan,
+)
 from model.scan_formats.hdf5 import open_hdf5
+from model.scan_formats.recorded import RECORDING
 from model.scan_formats.scan_file import Reference, ScanFile, ScanFileError, readable
 
 __all__ = [
     "DATA",
     "DETECTOR",
+    "RECORDING",
     "REFERENCE",
     "SOURCE",
     "TRANSLATION",
@@ -24,6 +35,7 @@ __all__ = [
     "ScanFile",
     "ScanFileError",
     "open_scan",
+    "write_instrument",
     "write_scan",
 ]
 
@@ -59,4 +71,6 @@ def _read(path: Path, opened: ExitStack) -> ScanFile:
         return ptyd.read(path, file, opened)
     if ptychi.recognises(file):
         return ptychi.read(path, file, opened)
+    if recorded.recognises(file):
+        return recorded.read(path, file, opened)
     return cxi.read(path, file, opened)

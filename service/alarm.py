@@ -6,7 +6,6 @@ Pure: it is handed what the frames hold, and what runs the model where it wants 
 from __future__ import annotations
 
 from collections import deque
-from collections.abc import Callable
 from enum import StrEnum
 from typing import Any
 
@@ -15,13 +14,10 @@ from numpy.typing import NDArray
 
 from model.bundle import TrustDescription
 from model.orientation import Orientation
-
-Real = NDArray[np.floating[Any]]
-Explain = Callable[[NDArray[Any]], Real]
+from service.orientations import Explain, Real, contenders, orientation_residuals
 
 _WINDOW = 64  # frames; half of them decide the median
 _FEWEST = 8
-_CLEARLY = 0.8  # an orientation is the right one when the next best residual is this much worse
 
 
 class Trust(StrEnum):
@@ -130,7 +126,7 @@ class Alarm:
         if found is not None:
             looks, residual = found
             after = f"({residual:.3f} once undone)"
-            return f"the frames look {looks.words} {after}: check the detector's orientation"
+            return f"the frames look {looks.words} {after}: `ptycholive check --orient` names the settings"
         if self._exposure_is_off(trust):
             return "their exposure may be why"
         return "another probe or sample than the model was made for"
@@ -147,19 +143,13 @@ def find_orientation(counts: NDArray[Any], explain: Explain) -> tuple[Orientatio
         How the frames lie, and their median residual when that is undone; None where they lie as they
         should, or where no orientation stands out.
     """
-    undone = [way for way in Orientation if way.fits((counts.shape[-2], counts.shape[-1]))]
-    residuals = [_finite_median(explain(np.ascontiguousarray(way.of(counts)))) for way in undone]
-    best, second = np.argsort(residuals)[:2].tolist()
-    if undone[best] is Orientation.UPRIGHT or not residuals[best] < _CLEARLY * residuals[second]:
+    residuals = orientation_residuals(counts, explain)
+    best, *others = contenders(residuals) or [Orientation.UPRIGHT]
+    if others or best is Orientation.UPRIGHT:
         return None
-    return undone[best].inverse, residuals[best]
+    return best.inverse, residuals[best]
 
 
 def _median(values: deque[float]) -> float | None:
     """Return the median, None while there are too few to judge by."""
     return float(np.median(tuple(values))) if len(values) >= _FEWEST else None
-
-
-def _finite_median(values: Real) -> float:
-    finite = values[np.isfinite(values)]
-    return float(np.median(finite)) if finite.size else np.inf

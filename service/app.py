@@ -1,8 +1,9 @@
 """Threads, queues and wiring: what runs, and what talks to what.
 
-A thread a source: socket → decoder → inbox. One thread reconstructs: inbox → journey → tiles out. Another
-refines while the stream is quiet; the web server and the result files have their own. The inbox is the only
-queue on the way in and is bounded in bytes; when it is full the sockets are not read, and the senders wait.
+A thread a source: socket → decoder → door → inbox. One thread reconstructs: inbox → journey → tiles out.
+Another refines while the stream is quiet; the web server and the result files have their own. The inbox is
+the only queue on the way in and is bounded in bytes; when it is full the sockets are not read, and the
+senders wait.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import logging
 import threading
 import time
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from concurrent.futures import Future
 from dataclasses import dataclass, field
 from functools import partial
@@ -19,21 +20,28 @@ from pathlib import Path
 
 from model.bundle import Bundle, BundleError, find_bundle, load_bundle
 from service.config import Settings
+from service.door import Door
+from service.door_settings import door_settings
 from service.engine import Engine
 from service.engines.onnxruntime import OnnxRuntimeEngine
 from service.errors import ConfigError, EngineError, PtycholiveError
 from service.inbox import Inbox
 from service.intake import Intake, positions_only
-from service.messages import Event, Image, Rejected
+from service.messages import Event, Image, Notice, Rejected
 from service.metrics import Metrics
 from service.paint import Painted
 from service.publish import TilePublisher
 from service.reconstruct import JourneySettings, Reconstruction
+from service.recording.recording import Recording
+from service.recording.settings import recorder_settings
 from service.refine.refiner import Refiner
 from service.runs import Runs
 from service.scan_run import ScanRun
-from service.sources import Received, Source, decoder_for
+from service.sources import Received
 from service.store import ResultStore
+from service.stream_keys import listening_curve
+from service.streams import open_source, stream_format
+from service.web.recent import RecentFrames
 from service.wire.pixels import DEFAULT_LIMITS
 
 log = logging.getLogger("ptycholive")
@@ -44,6 +52,7 @@ _SWAP_S = 60.0
 _STOP_S = 5.0
 _QUIET_S = 0.2  # without a message: then there is time to refine
 _LINES_KEPT = 20
+_RECENT_BYTES = 64 << 20
 
 
 def load_engine(bundle: str, threads: int) -> Engine:
@@ -83,6 +92,7 @@ class App:
         self.runs = Runs(settings.keep_scans)
         self.warnings: deque[str] = deque(maxlen=_LINES_KEPT)
         self.failure: BaseException | None = None
+        self.recent: RecentFrames | None = None  # of the newest scan
         self._stopping = threading.Event()
         self._all_received = threading.Event()  # no intake will put anything into the inbox any more
         self._workers: list[threading.Thread] = []  # they end as soon as the service is stopping
@@ -90,6 +100,7 @@ class App:
         self._swap: _Swap | None = None
         self._one_swap = threading.Lock()
         self.engine = load_engine(settings.bundle, settings.threads)
+        self.door = Door(door_settings(settings), lambda: self.engine.bundle.description.frame_shape)
         self.inbox = Inbox(settings.inbox_mib << 20)
         self.metrics = Metrics(self.runs.totals, self.queues)
         self.store = ResultStore(Path(settings.results), self.warn)
@@ -97,6 +108,10 @@ class App:
         self._at_work = False  # the journey is handling what came
         self._journey = Reconstruction(self.engine, _journey_settings(settings), self, time.time_ns)
         self.intakes: list[Intake] = []
+        self.recording = Recording(
+            recorder_settings(settings), settings.record_mib << 20, log.info, self.warn
+        )
+        self._recorder: threading.Thread | None = None
         self._publisher: TilePublisher | None = None
         self._note_engine(self.engine)
 
@@ -108,13 +123,15 @@ class App:
         """
         s = self.settings
         if s.tiles is not None:
-            self._publisher = TilePublisher(s.tiles, allow_remote=s.allow_remote_streams)
-        images = self._source(s.images, s.images_format, s.images_bind, s.images_socket)
-        self.intakes.append(Intake("images", images, s.images_format))
+            curve = listening_curve(s, s.tiles)
+            self._publisher = TilePublisher(s.tiles, allow_remote=s.allow_remote_streams, curve=curve)
+        images = open_source(s, "images")
+        self.intakes.append(Intake("images", images, s.images_format, self._admit))
         if s.positions is not None:
-            positions = self._source(s.positions, "native", s.positions_bind, s.positions_socket)
-            self.intakes.append(Intake("positions", positions, "native", positions_only))
+            positions, told = open_source(s, "positions"), stream_format(s, "positions")
+            self.intakes.append(Intake("positions", positions, told, self._admit_positions))
         self._reconstructor = self._run("reconstruct", self._reconstruct)
+        self._recorder = self._run("record", partial(self.recording.work, self._all_received))
         for number, intake in enumerate(self.intakes):
             self._workers.append(self._run(f"intake-{number}", partial(self._receive, intake)))
         if s.refine:
@@ -131,8 +148,9 @@ class App:
         for thread in self._workers:
             thread.join()
         self._all_received.set()
-        if self._reconstructor is not None:
-            self._reconstructor.join()
+        for last in (self._reconstructor, self._recorder):
+            if last is not None:
+                last.join()
         for intake in self.intakes:
             intake.source.close()
         if self._publisher is not None:
@@ -147,7 +165,8 @@ class App:
     def queues(self) -> dict[str, int]:
         """Return how many frames wait, by queue."""
         run = self._journey.run
-        return {"inbox": self.inbox.frames, "join": 0 if run is None else run.joiner.waiting}
+        waiting = 0 if run is None else run.joiner.waiting
+        return {"inbox": self.inbox.frames, "join": waiting, "disk": self.recording.backlog}
 
     def activate(self, bundle: str) -> Bundle:
         """Go on with another model at the next batch border; return it when that is done.
@@ -186,6 +205,8 @@ class App:
         """Show the new scan."""
         log.info("scan %s started", run.scan)
         self.runs.add(run)
+        told = self.engine.bundle.description
+        self.recent = RecentFrames(run.scan, _RECENT_BYTES, told.invalid_counts, run.start.saturation)
         if self.settings.refine:
             self.refiner.begin(run, self.engine.bundle)
         if self._publisher is not None:
@@ -195,6 +216,8 @@ class App:
         """Publish and measure."""
         now_ns, tiles, metrics = time.time_ns(), painted.tiles, self.metrics
         self.refiner.add(run, painted)
+        if self.recent is not None:
+            self.recent.add(tiles.indices, tiles.positions_m, painted.counts)
         if self._publisher is not None:
             self._publisher.tiles(tiles, run.model, run.object_pixel_m, now_ns)
         metrics.stage_seconds("infer", painted.infer_s)
@@ -255,40 +278,45 @@ class App:
             log.error("the writing of a result failed", exc_info=error)
             self._fail(error)
 
-    def _source(self, endpoint: str, stream_format: str, bind: bool, socket_type: str) -> Source:
-        return Source(
-            endpoint,
-            decoder_for(stream_format),
-            bind=bind,
-            socket_type="sub" if socket_type == "sub" else "pull",
-            allow_remote=self.settings.allow_remote_streams,
-        )
+    def _admit(self, events: Iterable[Event]) -> tuple[Event, ...]:
+        """Let events in; what is recorded is what the detector sent, not what the door makes of it."""
+        return self.door.admit(self.recording.take(tuple(events)))
+
+    def _admit_positions(self, events: Iterable[Event]) -> tuple[Event, ...]:
+        return self._admit(positions_only(events))
 
     def _receive(self, intake: Intake) -> None:
         while not self._stopping.is_set():
             received = intake.source.receive(_POLL_S)
             if received is None:
-                self._look_for_lost_peers(intake)
+                self._look_after_peers(intake)
                 continue
-            intake.messages += 1
-            intake.last_s = time.monotonic()
+            intake.count(received, time.monotonic())
+            self._tell(received.events)
             if received.error is not None:
                 self._refuse(intake, received)
-                continue
-            self.metrics.stage_seconds("decode", received.decode_s)
+            else:
+                self.metrics.stage_seconds("decode", received.decode_s)
             intake.note(received.events)
             events = intake.keep(received.events)
             while events and not self.inbox.put(events, received.nbytes, _POLL_S):
                 pass  # the budget is lifted when the service stops
 
-    def _look_for_lost_peers(self, intake: Intake) -> None:
-        lost = intake.source.lost_peers()
-        if lost > intake.lost_peers and intake.in_scan:
+    def _tell(self, events: Iterable[Event]) -> None:
+        """Show notices, whether or not a scan runs; the journey notes them with the scan."""
+        for event in events:
+            if isinstance(event, Notice):
+                self.warn(event.line)
+
+    def _look_after_peers(self, intake: Intake) -> None:
+        if intake.notice_losses():
+            when = "in the middle of a scan" if intake.in_scan else "again and again without a message"
             self.warn(
-                f"the sender at {intake.source.endpoint} went away in the middle of a scan: did it end, or "
+                f"the sender at {intake.source.endpoint} went away {when}: did it end, or "
                 f"send a message above {DEFAULT_LIMITS.max_message_bytes} bytes?"
             )
-        intake.lost_peers = lost
+        if (refusal := intake.source.refusal()) is not None:
+            self.warn(refusal)
 
     def _refuse(self, intake: Intake, received: Received) -> None:
         intake.refused += 1
@@ -354,5 +382,6 @@ def _journey_settings(settings: Settings) -> JourneySettings:
         join_deadline_s=settings.join_deadline_s,
         join_waiting=settings.join_waiting,
         end_grace_s=settings.end_grace_s,
+        idle_end_s=settings.idle_end_s,
         max_frames=DEFAULT_LIMITS.max_scan_frames,
     )

@@ -13,8 +13,11 @@ from model.bundle import Bundle, BundleError, find_bundle, load_bundle
 from service.config import Settings
 from service.engines.onnxruntime import OnnxRuntimeEngine
 from service.errors import PtycholiveError
+from service.messages import Notice
 from service.paint import Painter
-from service.sources import Source, decoder_for
+from service.sources import Received
+from service.streams import AnySource, Role, open_source, stream_format
+from service.wire.panda import FIELDS
 
 _FRAMES = 16
 
@@ -62,25 +65,41 @@ def check_engine(bundle: Bundle, threads: int) -> Finding:
     return Finding("engine", "OK", detail)
 
 
-def _check_stream(settings: Settings, role: Literal["images", "positions"], timeout_s: float) -> Finding:
-    endpoint = str(getattr(settings, role))
-    stream_format = settings.images_format if role == "images" else "native"
+def _check_stream(settings: Settings, role: Role, timeout_s: float) -> Finding:
+    endpoint, told = getattr(settings, role), stream_format(settings, role)
     try:
-        source = Source(
-            endpoint,
-            decoder_for(stream_format),
-            bind=getattr(settings, f"{role}_bind"),
-            socket_type=getattr(settings, f"{role}_socket"),
-            allow_remote=settings.allow_remote_streams,
-        )
+        source = open_source(settings, role)
     except PtycholiveError as error:
         return Finding(role, "ERROR", str(error))
     with source:
-        received = source.receive(timeout_s)
+        received = _first_word(source, timeout_s)
+        silence = source.silence()
     if received is None:
-        hint = "is the sender running, and armed?"
-        return Finding(role, "TIMEOUT", f"nothing came from {endpoint} within {timeout_s:g} s: {hint}")
+        return Finding(role, "ERROR" if silence.broken else "TIMEOUT", silence.why)
     if received.error is not None:
-        return Finding(role, "ERROR", f"{endpoint} does not speak {stream_format}: {received.error}")
-    kinds = ", ".join(type(event).__name__ for event in received.events) or "a message without frames"
-    return Finding(role, "OK", f"{stream_format} from {endpoint}: {kinds}, {received.nbytes} bytes")
+        return Finding(role, "ERROR", f"{endpoint} does not speak {told}: {received.error}")
+    return _heard(role, f"{told} from {endpoint}", received)
+
+
+def _first_word(source: AnySource, timeout_s: float) -> Received | None:
+    """Return the first message that says something; without one, what came last: a greeting, or nothing."""
+    until_s, heard = time.monotonic() + timeout_s, None
+    while (left_s := until_s - time.monotonic()) > 0:
+        received = source.receive(left_s)
+        heard = received or heard
+        if received is not None and (received.events or received.error):
+            break
+    return heard
+
+
+def _heard(role: Role, source: str, received: Received) -> Finding:
+    notices = [event for event in received.events if isinstance(event, Notice)]
+    if not received.nbytes:
+        return Finding(role, "TIMEOUT", "; ".join(notice.line for notice in notices))
+    for notice in notices:
+        if notice.about == FIELDS:
+            return Finding(role, "ERROR", f"{source}: {notice.line}")
+    kinds = [type(event).__name__ for event in received.events if not isinstance(event, Notice)]
+    said = ", ".join(kinds) or ("an answer, nothing more" if not received.events else "notices")
+    lines = [f"{source}: {said}, {received.nbytes} bytes", *(notice.line for notice in notices)]
+    return Finding(role, "OK", "; ".join(lines))

@@ -3,11 +3,13 @@
 Each map is a path of a few anchor colours in OKLab (B. Ottosson, "A perceptual color space for image
 processing", 2020), walked at constant speed: equal steps of the value are equal steps of perceived
 colour. The map of the phase is a closed path, so that +π and −π are one colour; its first half climbs
-in lightness from dark to bright and serves alone where the phase spans less than half a turn.
+in lightness from dark to bright and serves alone where the phase spans less than half a turn. The hues
+are a circle of one lightness, so that brightness is free to show something else, such as the amplitude.
 """
 
 from __future__ import annotations
 
+from math import cos, pi, sin
 from types import MappingProxyType
 
 import numpy as np
@@ -46,8 +48,9 @@ _ANCHORS = {
         (0.95, -0.030, 0.050),
     ],
     "confidence": [(0.30, 0.100, 0.040), (0.52, 0.100, 0.070), (0.75, 0.030, 0.070), (0.95, -0.020, 0.000)],
+    "hue": [(0.76, 0.115 * cos(turn), 0.115 * sin(turn)) for turn in np.linspace(-2, 2 * pi - 2, 16, False)],
 }
-_CYCLIC = frozenset({"phase"})
+_CYCLIC = frozenset({"phase", "hue"})
 
 _OKLAB_TO_LMS = np.array(
     [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]]
@@ -104,4 +107,4 @@ def _colour_map(name: str) -> Colours:
 
 
 COLOUR_MAPS = MappingProxyType({name: _colour_map(name) for name in _ANCHORS})
-"""For each channel its (256, 3) uint8 sRGB table."""
+"""For each channel, and for the hues, a (256, 3) uint8 sRGB table."""

@@ -16,6 +16,9 @@ from service.errors import ConfigError
 
 PREFIX = "PTYCHOLIVE_"
 
+PairOfPixels = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?, ?\d+(\.\d+)?$")]
+PairOfSides = Annotated[str, Meta(pattern=r"^[1-9]\d*, ?[1-9]\d*$")]
+
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """Everything that can be set, by the same name in the file, as a flag and in the environment."""
@@ -31,16 +34,92 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     images_socket: Annotated[
         Literal["pull", "sub"], Meta(description='"pull" for a PUSH peer, "sub" for a PUB peer')
     ] = "pull"
-    positions: Annotated[str | None, Meta(description="endpoint of a native position stream of its own")] = (
-        None
-    )
+    positions: Annotated[
+        str | None, Meta(description="endpoint of a position stream of its own; a PandA: panda://host:8889")
+    ] = None
     positions_bind: Annotated[
         bool, Meta(description="listen at the positions' endpoint instead of connecting to it")
     ] = False
     positions_socket: Annotated[Literal["pull", "sub"], Meta(description="as for the images")] = "pull"
+    positions_format: Annotated[
+        Literal["auto", "native", "panda", "nsls2-json"], Meta(description="what the position stream speaks")
+    ] = "auto"
+    positions_y: Annotated[
+        str | None, Meta(description="captured field that is y, as INENC1.VAL or INENC1.VAL.Mean")
+    ] = None
+    positions_x: Annotated[str | None, Meta(description="captured field that is x")] = None
+    positions_y_unit_m: Annotated[
+        float | None,
+        Meta(description="metres a unit of that field, as 1e-6; none: as the PandA tells its unit"),
+    ] = None
+    positions_x_unit_m: Annotated[float | None, Meta(description="as for y")] = None
+    positions_frame: Annotated[
+        str | None,
+        Meta(description="captured field that counts the frames, as COUNTER1.OUT; none: samples are counted"),
+    ] = None
+    positions_first_frame: Annotated[
+        int, Meta(description="what that field says at the first frame", ge=0, le=1 << 24)
+    ] = 0
+    positions_samples: Annotated[
+        int, Meta(description="encoder samples a frame, where no field counts the frames", ge=1, le=65536)
+    ] = 1
+    orientation: Annotated[
+        Literal[
+            "as-is",
+            "mirror-lr",
+            "mirror-ud",
+            "rotate180",
+            "transpose",
+            "rotate90",
+            "rotate270",
+            "antitranspose",
+        ],
+        Meta(description="what is done to the frames; quarter turns are counter-clockwise"),
+    ] = "as-is"
+    crop: Annotated[
+        PairOfSides | None,
+        Meta(
+            description='rows, columns of detector pixels to keep, as "256,256"; none: what the bundle takes'
+        ),
+    ] = None
+    beam_centre: Annotated[
+        PairOfPixels | None,
+        Meta(
+            description="row and column, from 0, of the detector pixel that the direct beam hits, as "
+            '"532,514.5"; none: what the stream tells, or the middle'
+        ),
+    ] = None
+    bin: Annotated[
+        int, Meta(description="side of the square of detector pixels that become one", ge=1, le=64)
+    ] = 1
+    mask: Annotated[
+        str | None,
+        Meta(description="file (.npy, .tif, .h5) of the detector's shape, not 0 where a pixel is bad"),
+    ] = None
+    positions_axes: Annotated[
+        Literal["y,x", "y,-x", "-y,x", "-y,-x", "x,y", "-x,y", "x,-y", "-x,-y"],
+        Meta(
+            description='the sample\'s y and x, of those that are sent; "-y,x": their y points the other way'
+        ),
+    ] = "y,x"
     allow_remote_streams: Annotated[
-        bool, Meta(description="let other machines connect where the service listens")
+        bool, Meta(description="let other machines connect where the service listens; they need keys")
     ] = False
+    allow_plain_streams: Annotated[
+        bool, Meta(description="let them connect without keys, over a network that nobody else is on")
+    ] = False
+    keys: Annotated[
+        str | None,
+        Meta(description="the service's own keys, a .key_secret file that `ptycholive keys` makes"),
+    ] = None
+    clients: Annotated[
+        str | None,
+        Meta(description="folder of the public keys of those who may connect where the service listens"),
+    ] = None
+    images_key: Annotated[
+        str | None, Meta(description="public key of the detector's stream that the service connects to")
+    ] = None
+    positions_key: Annotated[str | None, Meta(description="as for the images")] = None
     bundle: Annotated[str, Meta(description="folder of a model, or the name of a shipped one")] = (
         "siemens-star"
     )
@@ -58,11 +137,21 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     end_grace_s: Annotated[
         float, Meta(description="how long after the end, or the last frame, late frames are taken", gt=0)
     ] = 2.0
+    idle_end_s: Annotated[
+        float,
+        Meta(description="without a frame for so long, a scan is over whose format tells no end", gt=0),
+    ] = 30.0
     inbox_mib: Annotated[
         int, Meta(description="received data that may wait for the engine before senders have to wait", ge=1)
     ] = 512
     tiles: Annotated[str | None, Meta(description="endpoint where tiles are published")] = None
     results: Annotated[str, Meta(description="folder of the result files")] = "results"
+    record: Annotated[
+        str | None, Meta(description="folder where scans are recorded as the detector sends them")
+    ] = None
+    record_mib: Annotated[
+        int, Meta(description="frames that may wait for its disk before the recording loses some", ge=1)
+    ] = 256
     keep_scans: Annotated[int, Meta(description="finished scans whose mosaics stay in memory", ge=0)] = 8
     refine: Annotated[
         bool, Meta(description="let idle time refine the mosaic of the scan that runs or was the last to run")

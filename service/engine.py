@@ -9,6 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle import Bundle
+from model.optics import tile_residual
 from service.messages import Float32, Frame
 
 
@@ -44,6 +45,19 @@ class Engine(Protocol):
     def infer(self, counts: NDArray[Any]) -> Inferred:
         """Return what the network says of raw counts (n, 1, H, W) in the bundle's dtype."""
         ...
+
+
+def forward_residuals(bundle: Bundle, found: Inferred, counts: NDArray[Any]) -> Float32:
+    """Return the forward residuals (n,) of frames (n, 1, H, W) with the tiles that were found for them.
+
+    What the network says of them itself is taken; else the bundle's probe tells.
+    """
+    if found.residual is not None:
+        return found.residual
+    transmission = found.amplitude * (found.cos + 1j * found.sin)
+    invalid = counts >= bundle.description.invalid_counts
+    pairs = zip(transmission, counts[:, 0], invalid[:, 0], strict=True)
+    return np.array([tile_residual(bundle.probe, *pair) for pair in pairs], np.float32)
 
 
 def engine_input(

@@ -34,3 +34,7 @@ class EngineError(PtycholiveError):
 
 class StalledError(PtycholiveError):
     """The replay sends, but nobody at the other end takes the messages."""
+
+
+class RecordingError(PtycholiveError):
+    """A scan cannot be recorded: the disk is full, failed, or may not be written."""

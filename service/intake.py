@@ -5,8 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable, Iterable
 from dataclasses import dataclass
 
-from service.messages import Event, Positions, ScanEnd, ScanStart
-from service.sources import Source
+from service.messages import Event, Notice, Positions, PositionsArmed, ScanEnd, ScanStart
+from service.sources import Received
+from service.streams import AnySource
 
 
 @dataclass(slots=True, eq=False)
@@ -22,10 +23,11 @@ class Intake:
         last_s: when the last one came, monotonic; None before.
         in_scan: a scan has begun and its end has not been told.
         lost_peers: how often a sender has gone away so far.
+        in_vain: how often that was without a message since the time before.
     """
 
     role: str
-    source: Source
+    source: AnySource
     stream_format: str
     keep: Callable[[Iterable[Event]], tuple[Event, ...]] = tuple
     messages: int = 0
@@ -33,12 +35,34 @@ class Intake:
     last_s: float | None = None
     in_scan: bool = False
     lost_peers: int = 0
+    in_vain: int = 0
+    _heard: int = 0
 
     def note(self, events: Iterable[Event]) -> None:
         """Follow where scans begin and end."""
         for event in events:
             if isinstance(event, ScanStart | ScanEnd):
                 self.in_scan = isinstance(event, ScanStart)
+
+    def count(self, received: Received, now_s: float) -> None:
+        """Count a message; what a source says of itself is none, and has no bytes."""
+        if received.nbytes or received.error is not None:
+            self.messages += 1
+            self.last_s = now_s
+
+    def notice_losses(self) -> bool:
+        """Look whether a sender has gone away; return whether the operator should know.
+
+        In the middle of a scan it matters, and where senders come and go without a message: ZMQ may be
+        cutting them off for what they send.
+        """
+        so_far = self.source.lost_peers()
+        lost, self.lost_peers = so_far - self.lost_peers, so_far
+        if not lost:
+            return False
+        self.in_vain = self.in_vain + lost if self.messages == self._heard else lost - 1
+        self._heard = self.messages
+        return self.in_scan or self.in_vain > 1
 
     def state(self, now_s: float) -> str:
         """One word or two for the operator."""
@@ -49,10 +73,10 @@ class Intake:
 
 
 def positions_only(events: Iterable[Event]) -> tuple[Event, ...]:
-    """Keep the positions of a position stream: its start and end are not those of the detector."""
+    """Keep the positions of a position stream, and what is said of them: its scans are the detector's."""
     kept: list[Event] = []
     for event in events:
-        if isinstance(event, Positions):
+        if isinstance(event, Positions | PositionsArmed | Notice):
             kept.append(event)
         elif isinstance(event, ScanStart) and event.positions_m is not None:
             kept.append(Positions(event.scan, 0, event.positions_m))

@@ -67,6 +67,23 @@ class Joiner:
         known[fresh] = positions.positions_m[fresh]
         return [self._frame(self._waiting.pop(index).image) for index in self._matched(numbers)]
 
+    def forget_positions(self) -> None:
+        """Forget all positions: they were those of another capture."""
+        self._positions_m[:] = np.nan
+
+    def why_without_position(self, index: int) -> str:
+        """Return one line for the operator on a frame whose position did not come."""
+        known = np.flatnonzero(np.isfinite(self._positions_m[:, 0]))
+        if not len(known):
+            return "frames came without positions: are detector and position stream both armed?"
+        first, last = int(known[0]), int(known[-1])
+        if index < first:
+            counts = "does it count from 1?" if first == 1 else "was its source armed, and heard, in time?"
+            return f"positions begin at frame {first}, frames before: {counts}"
+        if index > last:
+            return f"positions end at frame {last}, frames go on: was their source stopped too early?"
+        return f"no position came for frame {index}, but for later ones: was a packet of positions lost?"
+
     def expire(self, now_s: float) -> list[Image]:
         """Give up the images past the deadline, and the oldest beyond `max_waiting`; oldest first.
 

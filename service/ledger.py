@@ -74,10 +74,10 @@ class LedgerCounts:
             "dropped": dict(self.dropped),
         }
 
-    def in_words(self) -> str:
+    def in_words(self, done: str = "stitched") -> str:
         """Return one line for the operator, e.g. `97 of 100 frames stitched; 3 never arrived: 4, 7–8`."""
         total = "?" if self.expected is None else self.expected
-        clauses = [f"{self.stitched} of {total} frames stitched", *self._losses()]
+        clauses = [f"{self.stitched} of {total} frames {done}", *self._losses()]
         if self.duplicates:
             clauses.append(f"{_frames(self.duplicates)} came twice")
         if self.announced is not None:
@@ -204,13 +204,21 @@ class Ledger:
         with self._lock:
             return self._missing(limit)
 
-    def stride(self) -> int:
-        """Return k where only every k-th frame came, as when k clients pull from one detector; else 1."""
+    def stride(self, newest: int | None = None) -> int:
+        """Return k where only every k-th frame came, as when k clients pull from one detector; else 1.
+
+        Args:
+            newest: look at so many of the newest frame numbers only, and not before half of them have passed:
+                in the middle of a scan some frames may still be under way. None: look at all.
+        """
         with self._lock:
-            steps = np.diff(np.flatnonzero(self._state[: self._end]))
-        if len(steps) < _STEPS_TO_JUDGE:
+            begin = 0 if newest is None else max(0, self._end - newest)
+            came = np.flatnonzero(self._state[begin : self._end])
+        if len(came) <= _STEPS_TO_JUDGE or self._end - begin < (newest or 0) // 2:
             return 1
-        usual = int(np.median(steps))
+        steps = np.diff(came)
+        middle = len(steps) // 2
+        usual = int(np.partition(steps, middle)[middle])
         return usual if np.mean(steps == usual) > _MOST_STEPS else 1
 
     def _pass(self, indices: Indices, stage: int) -> int:

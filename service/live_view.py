@@ -10,6 +10,7 @@ from typing import Any
 from model.bundle import Bundle
 from service.app import App
 from service.mosaic import Mosaic
+from service.web.recent import RecentFrames
 
 
 class AppView:
@@ -35,10 +36,12 @@ class AppView:
                     "state": intake.state(now_s),
                     "messages": intake.messages,
                     "refused": intake.refused,
+                    "lost_peers": intake.lost_peers,
                 }
                 for intake in app.intakes
             ],
             "queues": app.queues(),
+            "recording": app.recording.report(),
             "current_scan": None if current is None else current.scan,
             "warnings": [*app.warnings, *(newest.warnings.values() if newest else ())],
         }
@@ -64,6 +67,11 @@ class AppView:
         run = self._app.runs.get(name)
         return None if run is None else self._app.refiner.refined(run)
 
+    def recent(self, name: str) -> RecentFrames | None:
+        """Return the last frames of the scan that runs or ran last."""
+        recent = self._app.recent
+        return recent if recent is not None and recent.scan == name else None
+
     def result_file(self, name: str) -> Path | None:
         """Return the finished scan's result file."""
         return self._app.store.file(name)
@@ -71,6 +79,11 @@ class AppView:
     def activate(self, bundle: str) -> dict[str, Any]:
         """Swap the model."""
         return describe(self._app.activate(bundle))
+
+    def record(self, on: bool) -> dict[str, Any]:
+        """Begin or end to record; return what is recorded."""
+        self._app.recording.switch(on)
+        return self._app.recording.report()
 
     def ready(self) -> tuple[bool, str]:
         """Return whether frames can be taken now."""

@@ -7,13 +7,17 @@ makes `Tiles`. All are immutable values; arrays inside them are not written to a
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from service.framing import Framing
+
 Counts = NDArray[np.unsignedinteger] | NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Float32 = NDArray[np.float32]
+Blob = bytes | memoryview
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -31,6 +35,10 @@ class ScanStart:
         mask: (H, W) bool, True where a pixel must not be used (gap, dead, hot), or None.
         positions_m: (N, 2) float64 planned probe centres y, x, or None when they come later.
         assumed: where no start message came, what was assumed instead; else empty.
+        beam_px: row and column of the detector pixel that the direct beam hits, None where not told.
+        framing: what was done to frames and positions at the door; None before.
+        notes: (what about, a line) for the operator.
+        has_end: whether the source will say when the scan is over.
     """
 
     scan: str
@@ -45,6 +53,27 @@ class ScanStart:
     mask: NDArray[np.bool_] | None = None
     positions_m: Float64 | None = None
     assumed: str = ""
+    beam_px: tuple[float, float] | None = None
+    framing: Framing | None = None
+    notes: tuple[tuple[str, str], ...] = ()
+    has_end: bool = True
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class PackedPixels:
+    """A (H, W) array of pixels as it lies in a message, compressed or not.
+
+    Attributes:
+        shape: (H, W).
+        dtype: type of a pixel, in the byte order sent.
+        encoding: one of `wire.pixels.ENCODINGS`.
+        blob: the bytes.
+    """
+
+    shape: tuple[int, int]
+    dtype: np.dtype[Any]
+    encoding: str
+    blob: Blob
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -56,12 +85,14 @@ class Image:
         index: detector frame number within the scan, from 0.
         counts: (H, W) photons a pixel, zero frequency at the centre.
         received_ns: wall clock when the message came out of the socket, ns since the epoch.
+        packed: the same pixels as they came; None where a message packs several frames as one.
     """
 
     scan: str
     index: int
     counts: Counts
     received_ns: int
+    packed: PackedPixels | None = None
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -108,7 +139,25 @@ class ScanEnd:
     frames: int | None = None
 
 
-Event = ScanStart | Image | Positions | Rejected | ScanEnd
+@dataclass(frozen=True, slots=True)
+class PositionsArmed:
+    """A position source that names no scans was armed: its positions from now on are those of one scan."""
+
+
+@dataclass(frozen=True, slots=True)
+class Notice:
+    """What the operator should know, and that costs no frame by itself.
+
+    Attributes:
+        about: a word for the matter; of each scan the first notice about it is kept.
+        line: what was seen, and what to check.
+    """
+
+    about: str
+    line: str
+
+
+Event = ScanStart | Image | Positions | Rejected | ScanEnd | PositionsArmed | Notice
 
 
 @dataclass(frozen=True, slots=True, eq=False)

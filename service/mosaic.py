@@ -159,9 +159,12 @@ class Mosaic:
 
     def block(self, by: int, bx: int) -> Planes:
         """Return the block whose first pixel is (by, bx) · block_px; KeyError where no tile has been."""
+        return show(self.sums(by, bx))
+
+    def sums(self, by: int, bx: int) -> Float32:
+        """Return the sums of a block as they stand, (SUMS, B, B); KeyError where no tile has been."""
         with self._lock:
-            sums = self._blocks[by, bx].sums.copy()
-        return show(sums)
+            return self._blocks[by, bx].sums.copy()
 
     def bounds(self) -> Bounds:
         """Return rows y0 ≤ y < y1 and columns x0 ≤ x < x1 painted so far, as (y0, x0, y1, x1)."""

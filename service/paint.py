@@ -11,10 +11,9 @@ from numpy.typing import NDArray
 
 from model.bundle import BundleDescription
 from model.geometry import probe_weight
-from model.optics import tile_residual
 from model.orientation import Orientation
 from model.trust import tile_confidence
-from service.engine import Engine, engine_input
+from service.engine import Engine, Inferred, engine_input, forward_residuals
 from service.errors import EngineError
 from service.messages import Batch, Float32, Tiles
 from service.mosaic import Mosaic
@@ -125,7 +124,8 @@ class Painter:
         if now_ns - self._residual_ns < _RESIDUAL_NS and not run.alarm.needs_residuals:
             return np.zeros(0, np.float32)
         self._residual_ns = now_ns
-        return self._forward_residuals(tiles.amplitude[:1], tiles.cos[:1], tiles.sin[:1], counts[:1])
+        first = Inferred(tiles.amplitude[:1], tiles.cos[:1], tiles.sin[:1])
+        return forward_residuals(self._engine.bundle, first, counts[:1])
 
     def _explain(self, counts: NDArray[Any]) -> Float32:
         """Return the forward residual of frames (k, 1, H, W) with the tiles found for them; NaN for none."""
@@ -133,16 +133,7 @@ class Painter:
             found = self._engine.infer(counts)
         except EngineError:
             return np.full(len(counts), np.nan, np.float32)
-        if found.residual is not None:
-            return found.residual
-        return self._forward_residuals(found.amplitude, found.cos, found.sin, counts)
-
-    def _forward_residuals(
-        self, amplitude: Float32, cos: Float32, sin: Float32, counts: NDArray[Any]
-    ) -> Float32:
-        probe, invalid = self._engine.bundle.probe, counts >= self.model.invalid_counts
-        pairs = zip(amplitude * (cos + 1j * sin), counts[:, 0], invalid[:, 0], strict=True)
-        return np.array([tile_residual(probe, *pair) for pair in pairs], np.float32)
+        return forward_residuals(self._engine.bundle, found, counts)
 
     def _stitch(self, run: ScanRun, tiles: Tiles) -> NDArray[np.bool_]:
         """Return which are in the mosaic now, (n,)."""

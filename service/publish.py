@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import ExitStack
 from typing import Any
 
 import msgspec
@@ -10,6 +11,7 @@ import zmq
 
 from service.errors import ConfigError
 from service.messages import Tiles
+from service.security.curve import CurveServer, curve_context, secure
 from service.sources import check_endpoint, open_endpoint
 
 VERSION = 1
@@ -25,17 +27,26 @@ class TilePublisher:
     Used by one thread.
     """
 
-    def __init__(self, endpoint: str, *, allow_remote: bool = False) -> None:
+    def __init__(
+        self, endpoint: str, *, allow_remote: bool = False, curve: CurveServer | None = None
+    ) -> None:
         """Bind.
+
+        Args:
+            endpoint: where.
+            allow_remote: let other machines connect.
+            curve: our keys and those of the subscribers who may connect; None for a plain socket.
 
         Raises:
             ConfigError: the endpoint is not usable, in use, or off loopback without leave.
         """
         check_endpoint(endpoint, bind=True, allow_remote=allow_remote)
-        self._context: zmq.Context[zmq.Socket[bytes]] = zmq.Context()
-        self._socket = self._context.socket(zmq.PUB)
+        self._open = ExitStack()
+        context = self._open.enter_context(curve_context(curve))
+        self._socket: zmq.Socket[bytes] = context.socket(zmq.PUB)
         self._socket.set(zmq.LINGER, _LINGER_MS)
         self._socket.set(zmq.SNDHWM, _WAITING_BATCHES)
+        secure(self._socket, curve)
         self._encode = msgspec.msgpack.Encoder().encode
         try:
             self.endpoint = open_endpoint(self._socket, endpoint, bind=True)
@@ -69,6 +80,6 @@ class TilePublisher:
         self._socket.send_multipart([f"scan/{scan}".encode(), head])
 
     def close(self) -> None:
-        """Close the socket."""
+        """Close the socket; subscribers have a second to take what waits for them."""
         self._socket.close()
-        self._context.term()
+        self._open.close()

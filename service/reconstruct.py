@@ -12,15 +12,28 @@ from typing import Protocol
 from model.bundle import BundleDescription
 from service.alarm import Alarm
 from service.batch import Batcher
+from service.early_positions import EarlyPositions
 from service.engine import Engine
 from service.errors import EngineError, MessageError
 from service.join import Joiner
 from service.ledger import Ledger
-from service.messages import Batch, Event, Frame, Image, Positions, Rejected, ScanEnd, ScanStart
+from service.messages import (
+    Batch,
+    Event,
+    Frame,
+    Image,
+    Notice,
+    Positions,
+    PositionsArmed,
+    Rejected,
+    ScanEnd,
+    ScanStart,
+)
 from service.paint import Painted, Painter
 from service.scan_run import ScanRun, pixel_warning, scan_pixel_m
 
 _EARLY_POSITIONS = 1 << 20  # that may come before their scan
+_ARMED_AGAIN = "the position source was armed again in mid-scan: its new positions are kept for the next scan"
 
 
 @dataclass(frozen=True, slots=True)
@@ -32,6 +45,7 @@ class JourneySettings:
     join_deadline_s: float = 10.0
     join_waiting: int = 4096
     end_grace_s: float = 2.0
+    idle_end_s: float = 30.0
     max_frames: int = 1 << 24
 
 
@@ -72,8 +86,7 @@ class Reconstruction:
         self._listener = listener
         self._clock_ns = clock_ns
         self._painter = Painter(engine, clock_ns)
-        self._early: dict[str, list[Positions]] = {}
-        self._early_positions = 0
+        self._early = EarlyPositions(_EARLY_POSITIONS)
         self._unannounced: ScanStart | None = None  # a scan without a start message, while another runs
 
     def handle(self, event: Event, now_s: float) -> None:
@@ -89,6 +102,10 @@ class Reconstruction:
                 self._rejected(event, now_s)
             case ScanEnd():
                 self._end(event, now_s)
+            case PositionsArmed():
+                self._positions_armed(now_s)
+            case Notice() if self.run is not None:
+                self.run.warn(event.about, event.line)
 
     def tick(self, now_s: float) -> None:
         """Let deadlines pass: late positions, waiting batches, the end of the scan."""
@@ -97,9 +114,13 @@ class Reconstruction:
             return
         self._give_up(run, run.joiner.expire(now_s))
         self._infer(run, run.batcher.due(now_s))
-        quiet = now_s - run.last_arrival_s >= self._settings.end_grace_s
+        quiet_s = now_s - run.last_arrival_s
+        quiet = quiet_s >= self._settings.end_grace_s
         gone = run.end_told and quiet and not run.joiner.waiting
         if gone or ((run.end_told or quiet) and run.complete()):
+            self._finish(run)
+        elif not run.start.has_end and quiet_s >= self._settings.idle_end_s:
+            run.warn("end", f"no frame came for {quiet_s:.0f} s, and this format tells no end: taken as over")
             self._finish(run)
 
     def swap(self, engine: Engine) -> None:
@@ -142,9 +163,8 @@ class Reconstruction:
         self._unannounced = None
         self.run = run = self._new_run(start, now_s)
         self._listener.scan_started(run)
-        planned = [] if start.positions_m is None else [Positions(start.scan, 0, start.positions_m)]
-        for positions in planned + self._take_early(start.scan) + self._take_early(""):
-            self._positions(positions, now_s)
+        for positions in _planned(run) + self._early.begin(start.scan):
+            self._join(run, positions, now_s)
 
     def _told_again(self, start: ScanStart) -> bool:
         """Whether this is a second copy of the running scan's start, and not the scan begun anew."""
@@ -166,7 +186,9 @@ class Reconstruction:
             mosaic=self._painter.new_mosaic(pixel_m), alarm=Alarm(model.trust),
             started_ns=self._clock_ns(), last_arrival_s=now_s,
         )  # fmt: skip
-        if warning:
+        for about, line in start.notes:
+            run.warn(about, line)
+        if warning and "frame_shape" not in run.warnings:  # frames that are refused have no object
             run.warn("geometry", warning)
         if start.assumed:
             run.warn("start", f"the start of the scan was not received: {start.assumed}")
@@ -214,25 +236,30 @@ class Reconstruction:
 
     def _positions(self, positions: Positions, now_s: float) -> None:
         run = self.run
-        if run is None or positions.scan not in ("", run.scan):
-            self._early.setdefault(positions.scan, []).append(positions)
-            self._early_positions += len(positions.positions_m)
-            self._forget_early()
-            return
+        owner = self._early.owner(positions, None if run is None else run.scan)
+        if run is None or owner != run.scan:
+            self._early.keep(positions)
+        else:
+            self._join(run, positions, now_s)
+
+    def _join(self, run: ScanRun, positions: Positions, now_s: float) -> None:
         try:
             self._batch(run, run.joiner.add_positions(positions), now_s)
         except MessageError as error:
             run.warn("positions", str(error))
 
-    def _forget_early(self) -> None:
-        """Keep the memory of positions without a scan bounded; the oldest scan goes first."""
-        while self._early_positions > _EARLY_POSITIONS:
-            self._take_early(next(iter(self._early)))
-
-    def _take_early(self, scan: str) -> list[Positions]:
-        early = self._early.pop(scan, [])
-        self._early_positions -= sum(len(positions.positions_m) for positions in early)
-        return early
+    def _positions_armed(self, now_s: float) -> None:
+        run = self.run
+        arming = self._early.arm(unused=run is None or not run.ledger.counts().joined)
+        if run is None or arming == "first":
+            return
+        if arming == "next":
+            if not run.end_told:
+                run.warn("positions_armed", _ARMED_AGAIN)
+            return
+        run.joiner.forget_positions()
+        for positions in _planned(run):
+            self._join(run, positions, now_s)
 
     def _rejected(self, rejected: Rejected, now_s: float) -> None:
         run = self._running(rejected.scan, now_s)
@@ -254,9 +281,7 @@ class Reconstruction:
     def _give_up(self, run: ScanRun, images: Sequence[Image]) -> None:
         if images:
             run.ledger.drop([image.index for image in images], "no_position")
-            run.warn(
-                "no_position", "frames came without positions: are detector and position stream both armed?"
-            )
+            run.warn("no_position", run.joiner.why_without_position(images[0].index))
 
     def _batch(self, run: ScanRun, frames: Sequence[Frame], now_s: float) -> None:
         for frame in frames:
@@ -271,9 +296,25 @@ class Reconstruction:
     def _finish(self, run: ScanRun) -> None:
         self._give_up(run, run.joiner.flush())
         self._infer(run, run.batcher.flush())
-        if (stride := run.ledger.stride()) > 1:
-            run.warn("stride", f"one frame in {stride} came: does another client pull from the detector?")
+        run.look_for_stolen_frames()
+        if begins := _late_begin(run.ledger):
+            run.warn("begin", begins)
         run.ledger.close()
         run.finished_ns = self._clock_ns()
         self.run = None
         self._listener.scan_finished(run)
+
+
+def _planned(run: ScanRun) -> list[Positions]:
+    """Return the positions that were told with the start of a scan."""
+    told_m = run.start.positions_m
+    return [] if told_m is None else [Positions(run.scan, 0, told_m)]
+
+
+def _late_begin(ledger: Ledger) -> str | None:
+    """Return a line for the operator where a scan's first frames are missing, None where they are not."""
+    missing = ledger.missing(1)
+    begin = missing[0][1] + 1 if missing and missing[0][0] == 0 else 0
+    if begin < 2 or not ledger.counts().received:  # one lost frame is no late start; the ledger names it
+        return None
+    return f"frames begin at {begin}: did the service come when the scan was already running?"

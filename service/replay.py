@@ -9,29 +9,29 @@ import itertools
 import math
 import threading
 import time
-from collections.abc import Callable, Iterable, Iterator
-from contextlib import ExitStack, contextmanager
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from dataclasses import dataclass, field, replace
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import Any, Final, Literal, cast, get_args
+from typing import Any, Final, Literal, get_args
 
-import zmq
+import numpy as np
 from numpy.typing import NDArray
 
 from model.scans import ScanFile
-from service.errors import ConfigError, StalledError
+from service.errors import ConfigError
 from service.faults import Faults
-from service.messages import Positions, ScanEnd, ScanStart
-from service.sources import check_endpoint, open_endpoint
-from service.wire import native
+from service.messages import Float64, ScanStart
+from service.outlets import Destination, Lane, Outlet, open_outlets
+from service.tcp_outlet import TcpOutlet
 from service.wire.fields import legal_scan_name, made_legal
+from service.wire.position_senders import POSITION_SENDERS, PositionSender, PositionsSending
 from service.wire.senders import SENDERS, Encoding, Sender, Sending
 
-Lane = Literal["detector", "positions"]
 Progress = Callable[[int, int], None]
 
 FORMATS: Final = tuple(SENDERS)
+POSITION_FORMATS: Final = tuple(POSITION_SENDERS)
 
 _ENCODINGS: Final = get_args(Encoding)
 _UNTOLD_FRAME_TIME_S: Final = 1e-3
@@ -39,9 +39,6 @@ _READ_BYTES: Final = 1 << 24
 _WAITING_BYTES: Final = 1 << 26
 _MOST_WAITING_MESSAGES: Final = 1000
 _POSITIONS_A_MESSAGE: Final = 16
-_LINGER_MS: Final = 30_000
-_LINGER_STOPPED_MS: Final = 200
-_POLL_MS: Final = 50
 
 
 @dataclass(frozen=True, slots=True)
@@ -58,7 +55,9 @@ class ReplayPlan:
         frames: only so many; None all.
         frames_per_message: native only.
         positions: all in the "start" message, with the "frames" (native only), or as a "stream" of their own:
-            native positions messages to another endpoint.
+            to another endpoint.
+        positions_format: of that stream, one of `POSITION_FORMATS`; "panda" is a PandA that listens.
+        samples: encoder samples a frame, where that format has samples.
         series_id: number of the first series (dectris-v1, dectris-v2).
     """
 
@@ -71,6 +70,8 @@ class ReplayPlan:
     frames: int | None = None
     frames_per_message: int = 1
     positions: Literal["start", "frames", "stream"] = "start"
+    positions_format: str = "native"
+    samples: int = 1
     series_id: int = 1
 
     def __post_init__(self) -> None:
@@ -87,6 +88,9 @@ class ReplayPlan:
         yield self.rate_hz is not None and not 0 < self.rate_hz < math.inf, "the rate must be positive"
         yield self.frames is not None and self.frames < 1, "at least one frame must be sent"
         yield self.frames_per_message < 1, "at least one frame goes into a message"
+        yield self.samples < 1, "there is at least one sample a frame"
+        known = self.positions_format in POSITION_SENDERS
+        yield not known, f"positions are sent as {', '.join(POSITION_FORMATS)}, not {self.positions_format!r}"
         if not SENDERS[self.format].whole_stacks:
             yield self.frames_per_message > 1, f"{self.format} carries one frame a message"
             yield self.positions == "frames", f"{self.format} carries no positions with its frames"
@@ -133,13 +137,19 @@ def messages(scan: ScanFile, plan: ReplayPlan, series: int = 0) -> Iterator[Outg
         ConfigError: the format cannot carry the scan's pixels, or an encoder is not installed.
         ScanFileError: the frames cannot be read.
     """
-    count = min(plan.frames or len(scan), len(scan))
-    sender = _sender(scan, plan, count, series)
-    frames = _frame_messages(scan, plan, count, sender)
+    numbers = _frame_numbers(scan, plan)
+    track_m = _track_m(scan, numbers)
+    sender = _sender(scan, plan, track_m, series)
+    frames = _frame_messages(scan, plan, numbers, sender)
     yield Outgoing(sender.start())
     if plan.positions == "stream":
-        yield from _interleaved(plan.faults.applied(frames), _position_messages(plan.scan, scan, count), plan)
-        yield Outgoing(native.encode_end(ScanEnd(plan.scan, count)), "positions")
+        positions = POSITION_SENDERS[plan.positions_format](
+            PositionsSending(plan.scan, len(track_m), plan.samples, plan.series_id + series)
+        )
+        yield from (Outgoing(parts, "positions") for parts in positions.start())
+        placed = _position_messages(positions, track_m)
+        yield from _interleaved(plan.faults.applied(frames), placed, plan)
+        yield Outgoing(positions.end(), "positions")
     else:
         yield from plan.faults.applied(frames)
     yield Outgoing(sender.end())
@@ -148,50 +158,49 @@ def messages(scan: ScanFile, plan: ReplayPlan, series: int = 0) -> Iterator[Outg
 def run_replay(
     scan: ScanFile,
     plan: ReplayPlan,
-    to: str,
-    *,
-    positions_to: str | None = None,
-    bind: bool = False,
-    allow_remote: bool = False,
+    where: Destination,
     progress: Progress | None = None,
     stop: threading.Event | None = None,
-    stall_s: float = 30.0,
 ) -> Sent:
     """Send a scan over PUSH sockets until it is over, or for ever with `plan.loop`.
 
     Args:
         scan: an open scan file.
         plan: how to send it.
-        to: endpoint of the detector's stream.
-        positions_to: endpoint of the positions' stream, for `plan.positions == "stream"`.
-        bind: listen there, as real detectors do, instead of connecting.
-        allow_remote: let other machines connect where it binds.
+        where: the endpoints.
         progress: called with the frames sent so far and those to send, in this scan.
         stop: ends the replay when set.
-        stall_s: how long nobody may take a message.
 
     Raises:
         ConfigError: an endpoint is not usable, or the plan and the scan do not fit.
         ScanFileError: the frames cannot be read.
-        StalledError: nobody took a message for `stall_s`.
+        StalledError: nobody took a message for `where.stall_s`.
     """
-    if (positions_to is not None) != (plan.positions == "stream"):
+    if (where.positions_to is not None) != (plan.positions == "stream"):
         raise ConfigError('replay: positions as a "stream" and an endpoint for them go together')
-    halt = stop or threading.Event()
-    waiting = _most_waiting(scan, plan)
-    with zmq.Context() as context, ExitStack() as stack:
-        lanes: dict[Lane, _Outlet] = {}
-        for lane, endpoint in (("detector", to), ("positions", positions_to)):
-            if endpoint is not None:
-                check_endpoint(endpoint, bind=bind, allow_remote=allow_remote)
-                outlet = stack.enter_context(_outlet(context, endpoint, bind, waiting, halt, stall_s))
-                lanes[cast(Lane, lane)] = outlet
+    halt, panda = stop or threading.Event(), plan.positions_format == "panda"
+    with open_outlets(where, panda, _most_waiting(scan, plan), halt) as lanes:
         return _send_rounds(scan, plan, lanes, _Schedule(plan.rate_hz), progress or _no_progress, halt)
 
 
-def _sender(scan: ScanFile, plan: ReplayPlan, count: int, series: int) -> Sender:
+def _frame_numbers(scan: ScanFile, plan: ReplayPlan) -> NDArray[np.int64]:
+    """Return the numbers of the frames to send, as the detector counted them."""
+    numbers = np.arange(len(scan)) if scan.frame_numbers is None else scan.frame_numbers
+    return numbers[: plan.frames]
+
+
+def _track_m(scan: ScanFile, numbers: NDArray[np.int64]) -> Float64:
+    """Return positions y, x of all frames up to the last; those that a recording lacks lie on the way."""
+    known_m = scan.positions_m[: len(numbers)]
+    if scan.frame_numbers is None:
+        return known_m
+    every = np.arange(numbers[-1] + 1)
+    return np.column_stack([np.interp(every, numbers, axis_m) for axis_m in known_m.T])
+
+
+def _sender(scan: ScanFile, plan: ReplayPlan, track_m: Float64, series: int) -> Sender:
     sending = Sending(
-        start=_scan_start(scan, plan, count),
+        start=_scan_start(scan, plan, track_m),
         encoding=plan.encoding,
         series=plan.series_id + series,
         armed=datetime.now(UTC),
@@ -200,42 +209,55 @@ def _sender(scan: ScanFile, plan: ReplayPlan, count: int, series: int) -> Sender
     return SENDERS[plan.format](sending)
 
 
-def _scan_start(scan: ScanFile, plan: ReplayPlan, count: int) -> ScanStart:
+def _scan_start(scan: ScanFile, plan: ReplayPlan, track_m: Float64) -> ScanStart:
     return ScanStart(
         scan=plan.scan,
         frame_shape=scan.frame_shape,
         dtype=scan.dtype,
-        frames=count,
+        frames=len(track_m),
         wavelength_m=scan.wavelength_m,
         distance_m=scan.distance_m,
         detector_pixel_m=scan.detector_pixel_m,
         object_pixel_m=scan.object_pixel_m,
         saturation=scan.saturation,
         mask=scan.mask,
-        positions_m=scan.positions_m[:count] if plan.positions == "start" else None,
+        positions_m=track_m if plan.positions == "start" else None,
+        beam_px=scan.beam_px,
     )
 
 
-def _frame_messages(scan: ScanFile, plan: ReplayPlan, count: int, sender: Sender) -> Iterator[Outgoing]:
-    for first, counts in _stacks(scan, count, plan.frames_per_message):
-        told = scan.positions_m[first : first + len(counts)] if plan.positions == "frames" else None
-        yield Outgoing(sender.frames(first, counts, told), frames=len(counts))
+def _frame_messages(
+    scan: ScanFile, plan: ReplayPlan, numbers: NDArray[np.int64], sender: Sender
+) -> Iterator[Outgoing]:
+    for place, counts in _stacks(scan, numbers, plan.frames_per_message):
+        told = scan.positions_m[place : place + len(counts)] if plan.positions == "frames" else None
+        yield Outgoing(sender.frames(int(numbers[place]), counts, told), frames=len(counts))
 
 
-def _stacks(scan: ScanFile, count: int, per_message: int) -> Iterator[tuple[int, NDArray[Any]]]:
-    """Yield (number of its first frame, (n, H, W) frames) of each message; reads larger pieces."""
+def _stacks(
+    scan: ScanFile, numbers: NDArray[np.int64], per_message: int
+) -> Iterator[tuple[int, NDArray[Any]]]:
+    """Yield (place of its first frame in the file, (n, H, W) frames) of each message; reads larger pieces."""
     frame_bytes = math.prod(scan.frame_shape) * scan.dtype.itemsize
     piece = max(1, _READ_BYTES // (frame_bytes * per_message)) * per_message
-    for first in range(0, count, piece):
-        frames = scan.frames(slice(first, min(first + piece, count)))
-        for offset in range(0, len(frames), per_message):
-            yield first + offset, frames[offset : offset + per_message]
+    for begin in range(0, len(numbers), piece):
+        frames = scan.frames(slice(begin, min(begin + piece, len(numbers))))
+        for run in _runs(numbers[begin : begin + piece], per_message):
+            yield begin + run.start, frames[run]
 
 
-def _position_messages(name: str, scan: ScanFile, count: int) -> Iterator[Outgoing]:
-    for first in range(0, count, _POSITIONS_A_MESSAGE):
-        positions_m = scan.positions_m[first : min(first + _POSITIONS_A_MESSAGE, count)]
-        yield Outgoing(native.encode_positions(Positions(name, first, positions_m)), "positions")
+def _runs(numbers: NDArray[np.int64], most: int) -> Iterator[slice]:
+    """Yield where numbers follow on one another, at most so many at a time: a message has no gap."""
+    edges = [0, *(np.flatnonzero(np.diff(numbers) != 1) + 1), len(numbers)]
+    for begin, end in itertools.pairwise(map(int, edges)):
+        for first in range(begin, end, most):
+            yield slice(first, min(first + most, end))
+
+
+def _position_messages(sender: PositionSender, track_m: Float64) -> Iterator[Outgoing]:
+    for first in range(0, len(track_m), _POSITIONS_A_MESSAGE):
+        positions_m = track_m[first : first + _POSITIONS_A_MESSAGE]
+        yield Outgoing(sender.positions(first, positions_m), "positions")
 
 
 def _interleaved(
@@ -250,67 +272,19 @@ def _interleaved(
     yield from positions
 
 
-@dataclass(frozen=True, slots=True)
-class _Outlet:
-    """A PUSH socket that says so when nobody takes its messages."""
-
-    socket: zmq.Socket[bytes]
-    endpoint: str
-    stop: threading.Event
-    stall_s: float
-
-    def send(self, parts: list[bytes]) -> bool:
-        """Send one message; return False when told to stop before it could go."""
-        deadline = time.monotonic() + self.stall_s
-        while not self.stop.is_set():
-            try:
-                self.socket.send_multipart(parts, zmq.NOBLOCK)
-            except zmq.Again:
-                self._check_stall(deadline)
-                self.socket.poll(_POLL_MS, zmq.POLLOUT)
-            else:
-                return True
-        return False
-
-    def _check_stall(self, deadline: float) -> None:
-        if time.monotonic() > deadline:
-            raise StalledError(
-                f"nobody took a message at {self.endpoint} for {self.stall_s:g} s: is the service running, "
-                "and does it listen there?"
-            )
-
-
-@contextmanager
-def _outlet(
-    context: zmq.Context[zmq.Socket[bytes]],
-    endpoint: str,
-    bind: bool,
-    waiting: int,
-    stop: threading.Event,
-    stall_s: float,
-) -> Iterator[_Outlet]:
-    socket = context.socket(zmq.PUSH)
-    socket.set(zmq.SNDHWM, waiting)
-    socket.set(zmq.IMMEDIATE, 1)  # queue for a peer that is there, not for one that may never come
-    linger_ms = _LINGER_STOPPED_MS
-    try:
-        yield _Outlet(socket, open_endpoint(socket, endpoint, bind=bind), stop, stall_s)
-        linger_ms = _LINGER_STOPPED_MS if stop.is_set() else _LINGER_MS
-    finally:
-        socket.close(linger=linger_ms)
-
-
 class _Schedule:
     """When the next frame is due: by the clock, so that a slow frame does not delay all that follow."""
 
     def __init__(self, rate_hz: float | None) -> None:
         self._period_s = 0.0 if rate_hz is None else 1 / rate_hz
-        self._began_s = time.monotonic()
+        self._began_s: float | None = None  # with the first frame: until it is read, nothing is late
         self._frames = 0
 
     def wait(self, frames: int, stop: threading.Event) -> None:
         """Wait until `frames` more are due, or until told to stop."""
-        ahead_s = self._began_s + self._frames * self._period_s - time.monotonic()
+        if self._began_s is None and frames:
+            self._began_s = time.monotonic()
+        ahead_s = (self._began_s or 0.0) + self._frames * self._period_s - time.monotonic()
         self._frames += frames
         if self._period_s and ahead_s > 0:
             stop.wait(ahead_s)
@@ -319,7 +293,7 @@ class _Schedule:
 def _send_rounds(
     scan: ScanFile,
     plan: ReplayPlan,
-    lanes: dict[Lane, _Outlet],
+    lanes: Mapping[Lane, Outlet | TcpOutlet],
     schedule: _Schedule,
     progress: Progress,
     stop: threading.Event,

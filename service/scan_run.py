@@ -23,6 +23,7 @@ from service.mosaic import Mosaic
 _RATE_WINDOW_NS = 2_000_000_000
 _LATENCIES_KEPT = 1 << 14
 _PIXEL_TOLERANCE = 0.01
+_FRAMES_LOOKED_AT = 512  # for gaps, while the scan runs
 
 
 class Rates:
@@ -113,6 +114,17 @@ class ScanRun:
         if len(tiles.indices):
             self.rates.add(tiles.received_ns, now_ns)
             self._placed.append((tiles.indices, tiles.positions_m))
+            self.look_for_stolen_frames(_FRAMES_LOOKED_AT)
+
+    def look_for_stolen_frames(self, newest: int | None = None) -> None:
+        """Tell the operator where frames are missing at regular gaps, among the newest or, with None, all.
+
+        A detector that pushes deals its frames out in turn to all who pull from it.
+        """
+        stride = self.ledger.stride(newest)
+        if stride > 1:
+            often = "every 2nd frame is" if stride == 2 else f"{stride - 1} of every {stride} frames are"
+            self.warn("stride", f"{often} missing: is another client connected to the detector?")
 
     def placed(self) -> tuple[NDArray[np.int64], Float64]:
         """Return frame numbers (n,) and probe centres (n, 2) y, x in metres, in the order of the numbers."""
@@ -171,6 +183,7 @@ class ScanRun:
             "detector_pixel_m": start.detector_pixel_m,
             "object_pixel_m": self.object_pixel_m,
             "origin_m": list(self.mosaic.origin_m),
+            "framing": None if start.framing is None else start.framing.report(),
         }
 
 

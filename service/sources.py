@@ -6,7 +6,9 @@ import ipaddress
 import re
 import time
 from collections.abc import Callable, Mapping
+from contextlib import ExitStack
 from dataclasses import dataclass
+from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal
 
@@ -14,6 +16,8 @@ import zmq
 
 from service.errors import ConfigError, MessageError, StreamError
 from service.messages import Event
+from service.security.curve import Curve, CurveServer, curve_context, secure
+from service.security.peers import Peers, Silence
 from service.wire.array_1 import Array1Decoder
 from service.wire.dectris_v1 import DectrisV1Decoder
 from service.wire.dectris_v2 import DectrisV2Decoder
@@ -25,6 +29,8 @@ SocketType = Literal["pull", "sub"]
 
 _TCP: Final = re.compile(r"tcp://(\[[0-9A-Fa-f:.]+\]|[^:/]+):(\d{1,5}|\*)")
 _LOCAL: Final = re.compile(r"(ipc|inproc)://.+")
+_ABSTRACT: Final = "ipc://@"  # no file, and so no mode that could keep others out
+_OWNER_ONLY: Final = 0o600
 _LAST_PORT: Final = 65535
 
 
@@ -89,6 +95,7 @@ class Source:
         limits: Limits = DEFAULT_LIMITS,
         context: zmq.Context[zmq.Socket[bytes]] | None = None,
         allow_remote: bool = False,
+        curve: Curve | None = None,
     ) -> None:
         """Open the socket.
 
@@ -98,8 +105,9 @@ class Source:
             bind: listen there instead of connecting to it.
             socket_type: "pull" for a PUSH peer, "sub" for a PUB peer.
             limits: what the peer may make us take memory for.
-            context: the ZMQ context, the process's own where None.
+            context: the ZMQ context, the process's own where None; a server's keys need one of their own.
             allow_remote: let other machines connect to a bound TCP endpoint.
+            curve: our keys and theirs; None for a plain socket.
 
         Raises:
             ConfigError: the endpoint is not usable, in use, or off loopback without leave.
@@ -108,14 +116,17 @@ class Source:
         self._decoder = decoder
         self._limits = limits
         kind = zmq.PULL if socket_type == "pull" else zmq.SUB
+        self._open = ExitStack()
+        if isinstance(curve, CurveServer):
+            context = self._open.enter_context(curve_context(curve))
         self._socket: zmq.Socket[bytes] = (context or zmq.Context.instance()).socket(kind)
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.MAXMSGSIZE, limits.max_message_bytes)
         self._socket.set(zmq.RCVHWM, limits.max_waiting_messages)
         if socket_type == "sub":
             self._socket.set(zmq.SUBSCRIBE, b"")
-        self._monitor = self._socket.get_monitor_socket(zmq.EVENT_DISCONNECTED)
-        self._lost_peers = 0
+        secure(self._socket, curve)
+        self._peers = Peers(self._socket, listens=bind, has_keys=curve is not None)
         try:
             self.endpoint = open_endpoint(self._socket, endpoint, bind=bind)
         except ConfigError:
@@ -143,16 +154,21 @@ class Source:
         It may have finished; but ZMQ also cuts off, without a word, a peer that sends a part above
         `max_message_bytes`, so that a peer lost in the middle of a scan is worth an alarm.
         """
-        while self._monitor.poll(0):
-            self._monitor.recv_multipart()
-            self._lost_peers += 1
-        return self._lost_peers
+        return self._peers.lost()
+
+    def refusal(self) -> str | None:
+        """Return who did not let whom in for want of a key, None where nobody was refused."""
+        return self._peers.refusal(self.endpoint)
+
+    def silence(self) -> Silence:
+        """Return why nothing has come so far."""
+        return self._peers.silence(self.endpoint, self._limits.max_message_bytes)
 
     def close(self) -> None:
         """Close the socket; messages that still wait in it are lost."""
-        self._socket.disable_monitor()
-        self._monitor.close(linger=0)
+        self._peers.close()
         self._socket.close(linger=0)
+        self._open.close()
 
     def __enter__(self) -> Source:
         """Return the source itself."""
@@ -190,7 +206,7 @@ class Source:
 
 
 def check_endpoint(endpoint: str, *, bind: bool, allow_remote: bool = False) -> None:
-    """Refuse an endpoint that is misspelt, or that would let other machines in without leave.
+    """Refuse an endpoint that is misspelt, or that would let others in without leave.
 
     Raises:
         ConfigError: one line that says what is wrong.
@@ -200,14 +216,26 @@ def check_endpoint(endpoint: str, *, bind: bool, allow_remote: bool = False) -> 
         raise ConfigError(f"endpoint {endpoint!r}: ports end at {_LAST_PORT}")
     if not tcp and not _LOCAL.fullmatch(endpoint):
         raise ConfigError(f"endpoint {endpoint!r} is not tcp://host:port, ipc://path or inproc://name")
-    if tcp and bind and not allow_remote and not _is_loopback(tcp[1]):
+    if bind and endpoint.startswith(_ABSTRACT):
+        raise ConfigError(
+            f"any user of this machine could connect to {endpoint}: use a path, as ipc:///run/a"
+        )
+    if bind and not allow_remote and is_remote(endpoint):
         raise ConfigError(
             f"binding {endpoint} would let other machines in: use 127.0.0.1 or ipc://, or allow it explicitly"
         )
 
 
+def is_remote(endpoint: str) -> bool:
+    """Tell whether an endpoint is off loopback."""
+    tcp = _TCP.fullmatch(endpoint)
+    return tcp is not None and not _is_loopback(tcp[1])
+
+
 def open_endpoint(socket: zmq.Socket[bytes], endpoint: str, *, bind: bool) -> str:
     """Bind or connect a socket and return the endpoint, a wildcard port filled in.
+
+    The file of a bound IPC socket is given to its owner alone: who may not write to it cannot connect.
 
     Raises:
         ConfigError: the address is in use, or does not exist on this machine.
@@ -220,7 +248,10 @@ def open_endpoint(socket: zmq.Socket[bytes], endpoint: str, *, bind: bool) -> st
         raise ConfigError(
             f"cannot {verb} {endpoint}: {error.strerror}; is another program using it?"
         ) from error
-    return str(socket.get_string(zmq.LAST_ENDPOINT))
+    opened = str(socket.get_string(zmq.LAST_ENDPOINT))
+    if bind and opened.startswith("ipc://"):
+        Path(opened.removeprefix("ipc://")).chmod(_OWNER_ONLY)
+    return opened
 
 
 def _is_loopback(host: str) -> bool:

@@ -7,7 +7,7 @@ import shlex
 import sys
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import datetime
 from functools import partial
 from pathlib import Path
@@ -17,16 +17,26 @@ import click
 import numpy as np
 
 from model.bundle import BundleError
-from model.scans import ScanFileError, open_scan
+from model.scans import ScanFile, ScanFileError, open_scan
 from training.checkpoint import CheckpointError
+from training.datasets.splits import PART_NAMES, SPLIT_NAMES, Indices, layout_of_scan, split_layout
 from training.judging.evaluation import Evaluation, JudgedMosaic
+from training.judging.held_out_trust import HeldOutScan, judge_held_out
 from training.judging.iterative import Engine, IterativeSettings
 from training.judging.metrics import as_json
 from training.judging.predictor import Predictor, open_model
 from training.provenance import environment
 from training.reporting.findings import Rival, ScanFindings, judge_scan
+from training.reporting.raced import race_figures, resemblance_figures
 from training.reporting.report import ReportContent, Table, Verdict, write_report
 from training.reporting.sections import section
+from training.reporting.trusted import (
+    foretelling_figures,
+    held_out_figures,
+    held_out_section,
+    held_out_verdict,
+    ways_figures,
+)
 from training.reporting.verdict import verdict
 
 REPORT, FIGURES = "report.html", "figures.json"
@@ -78,13 +88,18 @@ def cautions(found: ScanFindings, model: Predictor) -> tuple[str, ...]:
     return tuple(said)
 
 
-def contents(found: Sequence[ScanFindings], model: Predictor, origin: Origin) -> ReportContent:
+def contents(
+    found: Sequence[ScanFindings], held_out: Sequence[HeldOutScan], model: Predictor, origin: Origin
+) -> ReportContent:
     """Return all that the report says."""
     return ReportContent(
         title=f"{model.name}: can its images be trusted?",
         subtitle="ptycholive evaluate",
         date=origin.date,
-        sections=[section(scan, verdict_on(scan, model)) for scan in found],
+        sections=[
+            *(section(scan, verdict_on(scan, model)) for scan in found),
+            *([held_out_section(held_out)] if held_out else []),
+        ],
         tables=[
             Table("Cost", ("what", "how much"), tuple(model.cost.items()), prose=True),
             Table("Where this comes from", ("what", "which"), _provenance(model, origin), prose=True),
@@ -92,7 +107,9 @@ def contents(found: Sequence[ScanFindings], model: Predictor, origin: Origin) ->
     )
 
 
-def figures(found: Sequence[ScanFindings], model: Predictor, origin: Origin) -> dict[str, Any]:
+def figures(
+    found: Sequence[ScanFindings], held_out: Sequence[HeldOutScan], model: Predictor, origin: Origin
+) -> dict[str, Any]:
     """Return the same as plain values, for programs."""
     return {
         "date": origin.date,
@@ -100,6 +117,7 @@ def figures(found: Sequence[ScanFindings], model: Predictor, origin: Origin) -> 
         "environment": origin.environment,
         "model": {"name": model.name, "cost": model.cost, **model.origin},
         "scans": [_scan_figures(scan, verdict_on(scan, model)) for scan in found],
+        "held_out": held_out_figures(held_out) if held_out else None,
     }
 
 
@@ -123,6 +141,13 @@ def _scan_figures(found: ScanFindings, said: Verdict) -> dict[str, Any]:
         "frames_per_second": found.painted.frames_per_second,
         "ways": [_rival_figures(rival) for rival in found.rivals],
         "against_the_reference": None if found.evaluation is None else _set_figures(found.evaluation),
+        "foretelling": None if found.foretold is None else foretelling_figures([found.foretold]),
+        "stitching": ways_figures(found.ways),
+        "beside": {
+            name: {reference: resemblance_figures(alike) for reference, alike in likenesses.items()}
+            for name, likenesses in found.beside.items()
+        },
+        "against_time": race_figures(found.race),
     }
 
 
@@ -161,11 +186,27 @@ def _bar(label: str, what: str, length: int) -> Iterator[Any]:
         yield bar.update
 
 
-def _judge(
-    path: Path, model: Predictor, engines: Sequence[IterativeSettings], limit: int | None
-) -> ScanFindings:
+def _judge(path: Path, model: Predictor, options: dict[str, Any]) -> ScanFindings:
+    engines = [
+        IterativeSettings(engine, options["iterations"], device="cpu") for engine in options["engines"]
+    ]
+    bar = partial(_bar, path.name)
     with open_scan(path) as scan:
-        return judge_scan(scan, model, engines, limit, partial(_bar, path.name))
+        frames, words = _frames_of(scan, options)
+        found = judge_scan(scan, model, engines, options["limit"], bar, frames, options["against_time"])
+    return replace(found, name=", ".join((found.name, *words)))
+
+
+def _frames_of(scan: ScanFile, options: dict[str, Any]) -> tuple[Indices, list[str]]:
+    """Return the numbers of the frames that are asked for, and in words which they are if not all."""
+    frames, words = np.arange(len(scan)), []
+    if options["part"] is not None:
+        split = split_layout(layout_of_scan(scan), options["split"])
+        frames = split._asdict()[options["part"]]
+        words.append(f"{options['part']} part of its split {options['split']!r}")
+    if options["every"] > 1:
+        words.append(f"one frame of {options['every']}")
+    return frames[:: options["every"]], words
 
 
 def _origin(model: str, data: Sequence[Path], options: dict[str, Any]) -> Origin:
@@ -174,8 +215,11 @@ def _origin(model: str, data: Sequence[Path], options: dict[str, Any]) -> Origin
         words += ["--iterative", engine]
     if options["engines"]:
         words += ["--iterations", str(options["iterations"])]
-    if options["limit"] is not None:
-        words += ["--limit", str(options["limit"])]
+    idle = {"split"} if options["part"] is None else set()
+    idle |= {"every"} if options["every"] == 1 else set()
+    for name in ("limit", "every", "held_out", "part", "split", "against_time"):
+        if options[name] and name not in idle:
+            words += [f"--{name.replace('_', '-')}", str(options[name])]
     now = datetime.now().astimezone().isoformat(sep=" ", timespec="seconds")
     return Origin(shlex.join(words), now, environment())
 
@@ -185,10 +229,13 @@ def _origin(model: str, data: Sequence[Path], options: dict[str, Any]) -> Origin
     epilog="""\b
 Example:
   ptycholive evaluate siemens-star siemens_star_aps.cxi --out evaluation
-  ptycholive evaluate runs/star/best.ckpt siemens_star_aps.cxi --out evaluation --iterative epie""",
+  ptycholive evaluate runs/star/best.ckpt siemens_star_aps.cxi --out evaluation --iterative epie
+  ptycholive evaluate siemens-star siemens_star_aps.cxi --out evaluation --against-time 120
+  ptycholive evaluate runs/tuned/best.ckpt scan.cxi --part test --split disjoint --out evaluation
+  ptycholive evaluate siemens-star --held-out 3 --out evaluation""",
 )
 @click.argument("model")
-@click.argument("data", type=click.Path(path_type=Path, dir_okay=False), nargs=-1, required=True)
+@click.argument("data", type=click.Path(path_type=Path, dir_okay=False), nargs=-1)
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
@@ -210,25 +257,65 @@ Example:
     help="Of each iterative engine.",
 )
 @click.option("--limit", type=click.IntRange(min=1), help="Take only the first so many frames of each scan.")
+@click.option(
+    "--every",
+    metavar="N",
+    type=click.IntRange(min=1),
+    default=1,
+    show_default=True,
+    help="Take one frame of N: how good is each way with so much less overlap?",
+)
+@click.option(
+    "--part",
+    type=click.Choice(PART_NAMES),
+    help="Judge this part of each scan alone, with what its own frames see; see `train --split`.",
+)
+@click.option(
+    "--split",
+    type=click.Choice(SPLIT_NAMES),
+    default="disjoint",
+    show_default=True,
+    help="Of the scan into the parts that --part names; of a scan file it is the same for every method.",
+)
+@click.option(
+    "--against-time",
+    metavar="SECONDS",
+    type=click.FloatRange(min=0, min_open=True),
+    help="Also let pty-chi's engines, and rPIE from an empty object and from the mosaic, work on the same "
+    "frames for so long each, and tell how good they are at a row of times.",
+)
+@click.option(
+    "--held-out",
+    type=click.IntRange(min=0),
+    default=0,
+    show_default=True,
+    help="Judge it also on simulated scans of so many unseen objects of each kind, with its own probe.",
+)
 def command(model: str, data: tuple[Path, ...], **options: Any) -> None:
     """Judge MODEL on the frames of DATA, and by the reference that a scan file may hold.
 
-    MODEL is a bundle's folder, the name of a shipped one, or a checkpoint of `train`.
+    MODEL is a bundle's folder, the name of a shipped one, or a checkpoint of `train`. DATA are scan files;
+    none is needed with --held-out.
     """
+    if not data and not options["held_out"]:
+        raise click.UsageError(
+            "nothing to judge on: give a scan file, or --held-out with a number of objects"
+        )
     out: Path = options["out"]
-    engines = [
-        IterativeSettings(engine, options["iterations"], device="cpu") for engine in options["engines"]
-    ]
     try:
         predictor = open_model(model)
-        found = [_judge(path, predictor, engines, options["limit"]) for path in data]
+        found = [_judge(path, predictor, options) for path in data]
+        held_out = list(judge_held_out(predictor, options["held_out"], partial(_bar, "held out")))
         origin = _origin(model, data, options)
         out.mkdir(parents=True, exist_ok=True)
-        write_report(out / REPORT, contents(found, predictor, origin))
-        plain = json.dumps(figures(found, predictor, origin), indent=2, allow_nan=False)
+        write_report(out / REPORT, contents(found, held_out, predictor, origin))
+        plain = json.dumps(figures(found, held_out, predictor, origin), indent=2, allow_nan=False)
         (out / FIGURES).write_text(plain + "\n", encoding="utf-8")
     except (BundleError, CheckpointError, ScanFileError, ValueError, OSError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
     for scan in found:
         click.echo(f"{scan.name}: {verdict_on(scan, predictor).headline}")
+    if held_out:
+        said = held_out_verdict([scan.foretold for scan in held_out])
+        click.echo(f"held out: {said.headline} {said.reasons[0]}")
     click.echo(f"report: {out / REPORT}")

@@ -77,6 +77,10 @@ def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int) -> s
     """
     checkpoint = read_checkpoint(path)
     plan = plan_of(checkpoint)
+    if plan.method is not None:
+        raise CheckpointError(
+            f"{path} is of {plan.method}: only networks trained without --method are exported"
+        )
     reference = checked_reference(checkpoint, scan or plan.probe)
     task = load_task(checkpoint).eval()
     request = ExportRequest(

@@ -132,17 +132,18 @@ class EpochOrder(Sampler[int]):
 
 
 class LabelledSamples(Dataset[Sample]):
-    """Single frames (1, H, W) of a set with their tiles (1, h, w)."""
+    """Single frames (1, H, W) of a set with their tiles (1, h, w); the set is not copied."""
 
     def __init__(self, data: LabelledSet, frames: Indices) -> None:
-        phase = data.phase_rad[frames]
-        planes = (data.counts[frames], data.amplitude[frames], np.cos(phase), np.sin(phase))
-        self.planes: list[Tensor] = [torch.as_tensor(plane)[:, None] for plane in planes]
+        self.data, self.frames = data, frames
 
     def __len__(self) -> int:
         """Return how many frames there are."""
-        return len(self.planes[0])
+        return len(self.frames)
 
     def __getitem__(self, place: int) -> Sample:
         """Return one frame."""
-        return Sample(*(plane[place] for plane in self.planes))
+        n = self.frames[place]
+        phase = self.data.phase_rad[n]
+        planes = (self.data.counts[n], self.data.amplitude[n], np.cos(phase), np.sin(phase))
+        return Sample(*(torch.as_tensor(plane)[None] for plane in planes))

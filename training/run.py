@@ -23,7 +23,7 @@ from training.labelled_plan import LabelledPlan, configure_labelled
 from training.plan import UNRECORDED, TrainingPlan, configure
 from training.provenance import environment
 from training.record import lineage
-from training.simulation.probes import read_probe
+from training.simulation.probes import main_modes, read_probe
 from training.task import ReconstructionTask, TaskConfig
 from training.warm_start import take_over
 
@@ -145,9 +145,10 @@ def _simulated(plan: TrainingPlan, workers: int) -> Material:
         "max_steps": plan.total_steps,
         "val_check_interval": plan.steps_between_validations,
         "check_val_every_n_epoch": None,
-        "gradient_clip_val": 1.0,
+        "gradient_clip_val": plan.gradient_clip,
     }
-    return Material(config, probe, SimulatedFrames(plan, probe, config.network.tile_shape, workers), limits)
+    frames = SimulatedFrames(plan, probe, config.network.tile_shape, workers)
+    return Material(config, main_modes(probe, plan.modes), frames, limits)
 
 
 def _labelled(plan: LabelledPlan, workers: int) -> Material:

@@ -42,7 +42,8 @@ _OF_SIMULATION = (
     "validations",
     *RECIPE_OPTIONS,
 )
-_OF_LABELS = ("method", "split", "epochs")
+_OF_LABELS = {"split": "--data or --self-supervised", "epochs": "--data"}
+_OF_NO_METHOD = ("kind", "tile_px", "width", "steps", "keep_exposure_out", "likelihood", "spread")
 _OF_A_NEW_NETWORK = (
     "kind",
     "tile_px",
@@ -108,13 +109,16 @@ def _refuse_idle_options(context: click.Context) -> None:
 
 def _idle_options(given: dict[str, Any]) -> dict[str, str]:
     """Return what the options go with that the chosen data make no use of."""
-    idle = dict.fromkeys(_OF_LABELS, "--data")
+    idle = dict(_OF_LABELS)
     if given["data"] is not None:
         idle = dict.fromkeys(_OF_SIMULATION, "--probe")
+    elif given["method"] is not None:
+        idle |= dict.fromkeys(_OF_NO_METHOD, "networks without --method")
     if given["data"] is not None and given["method"] != PHYSICS_METHOD:
         idle["start"] = f"--probe, --self-supervised or {PHYSICS_METHOD}"
     if given["scan"] is not None:
-        idle["spread"] = "--probe"
+        idle |= {"method": "--probe or --data", "spread": "--probe"}
+        idle.pop("split", None)
     if given["scan"] is not None and given["start"] is not None:
         idle |= dict.fromkeys(_OF_A_NEW_NETWORK, "a new network")
     return idle
@@ -141,6 +145,7 @@ def legal_devices(_: click.Context, __: click.Parameter, devices: str) -> str:
 Example:
   ptycholive train --probe siemens_star_aps.cxi --out runs/star --samples 300000
   ptycholive export runs/star/best.ckpt --out bundles/star --name star
+  ptycholive train --probe siemens_star_aps.cxi --method ptychonn --out runs/star-ptychonn
   ptycholive train --data usaf-noisy --method ptychonn --split rows --out runs/ptychonn
   ptycholive train --self-supervised scan.cxi --from runs/star/best.ckpt --out runs/tuned""",
 )
@@ -172,16 +177,15 @@ Example:
 @click.option(
     "--method",
     type=click.Choice([*METHODS, PHYSICS_METHOD]),
-    default="paper",
-    show_default=True,
-    help="What learns from --data, each with its published loss and schedule.",
+    show_default="with --data: paper",
+    help="A published method: with --data each has its own loss and schedule, with --probe its own loss.",
 )
 @click.option(
     "--split",
     type=click.Choice(SPLIT_NAMES),
-    default="rows",
-    show_default=True,
-    help="Of --data: the paper's rows, the released code's corner, or parts that share no object pixel.",
+    show_default="with --data: rows",
+    help="Of --data or --self-supervised: the paper's rows, the released code's corner, or parts that share "
+    "no object pixel. Its test part is left to `evaluate --part test`.",
 )
 @click.option("--epochs", type=click.IntRange(min=1), help="Over --data; the method's own number by default.")
 @click.option(

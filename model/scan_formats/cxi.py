@@ -3,7 +3,8 @@
 The layout: `/entry_1/data_1/{data (N, H, W), translation (N, 3: x, y, z in metres)}`,
 `/entry_1/instrument_1/source_1/{wavelength, energy in joules}`,
 `/entry_1/instrument_1/detector_1/{distance, x_pixel_size, y_pixel_size, mask, saturation}` and, where an
-iterative reconstruction of the same frames is known, `/entry_1/reference_1`.
+iterative reconstruction of the same frames is known, `/entry_1/reference_1`: `object` with its `probe`, and
+beside it further ones of the same shape, each called `object_…`.
 """
 
 from __future__ import annotations
@@ -22,6 +23,7 @@ from model.scan_formats.hdf5 import (
     far_field_pixel_m,
     load_filters,
     number,
+    photon_energy_j,
     photon_wavelength_m,
     plugins,
 )
@@ -48,13 +50,25 @@ def read(path: Path, file: h5py.File, opened: ExitStack) -> ScanFile:
             f"{path}: {DATA} {data.shape} and {TRANSLATION} {translation.shape} do not fit: "
             "(N, H, W) and (N, 3) are needed"
         )
+    positions_m = np.ascontiguousarray(translation[()][:, 1::-1], dtype=np.float64)
+    return described(path, file, opened, data, positions_m)
+
+
+def described(
+    path: Path, file: h5py.File, opened: ExitStack, data: h5py.Dataset, positions_m: NDArray[np.float64]
+) -> ScanFile:
+    """Return frames and their (N, 2) positions with what the file tells of the instrument.
+
+    Raises:
+        ScanFileError: the frames' compression is not available, or the mask is not of their shape.
+    """
     load_filters(path, data)
     wavelength_m = _wavelength_m(file)
     distance_m = number(file, f"{DETECTOR}/distance")
     pixel_m = number(file, f"{DETECTOR}/x_pixel_size")
     return ScanFile(
         path=path,
-        positions_m=np.ascontiguousarray(translation[()][:, 1::-1], dtype=np.float64),
+        positions_m=positions_m,
         frame_shape=(int(data.shape[1]), int(data.shape[2])),
         dtype=data.dtype,
         wavelength_m=wavelength_m,
@@ -67,7 +81,13 @@ def read(path: Path, file: h5py.File, opened: ExitStack) -> ScanFile:
         _read_frames=data.__getitem__,
         _read_reference=lambda: _read_reference(file),
         _opened=opened,
+        beam_px=_beam_px(file),
     )
+
+
+def _beam_px(file: h5py.File) -> tuple[float, float] | None:
+    y, x = number(file, f"{DETECTOR}/beam_center_y"), number(file, f"{DETECTOR}/beam_center_x")
+    return None if y is None or x is None else (y, x)
 
 
 def _mask(path: Path, file: h5py.File, frame_shape: tuple[int, ...]) -> NDArray[np.bool_] | None:
@@ -96,7 +116,16 @@ def _read_reference(file: h5py.File) -> Reference | None:
         coverage=group["coverage"][()].astype(np.float32),
         positions_px=group["positions_px"][()].astype(np.float64),
         object_pixel_m=float(group["object_pixel_m"][()]),
+        others={
+            name: group[name][()].astype(np.complex64) for name in group if _is_other_object(group, name)
+        },
     )
+
+
+def _is_other_object(group: h5py.Group, name: str) -> bool:
+    """Return whether a dataset is a further reconstruction, as in `object_modelprobe` beside `object`."""
+    found = group[name]
+    return name.startswith("object_") and found.dtype.kind == "c" and found.shape == group["object"].shape
 
 
 def write_scan(
@@ -139,15 +168,13 @@ def write_scan(
     try:
         with h5py.File(half, "w") as file:
             _write_data(file, frames, positions_m, attributes or {})
-            _write_numbers(file, SOURCE, wavelength=wavelength_m)
-            _write_numbers(
+            write_instrument(
                 file,
-                DETECTOR,
-                distance=distance_m,
-                x_pixel_size=detector_pixel_m,
-                y_pixel_size=detector_pixel_m,
+                wavelength_m=wavelength_m,
+                distance_m=distance_m,
+                detector_pixel_m=detector_pixel_m,
                 saturation=saturation,
-                mask=None if mask is None else mask.astype(np.uint8),
+                mask=mask,
             )
             if reference is not None:
                 _write_reference(file, reference)
@@ -156,6 +183,32 @@ def write_scan(
         raise ScanFileError(f"{where}: cannot be written: {error}") from error
     finally:
         half.unlink(missing_ok=True)
+
+
+def write_instrument(
+    file: h5py.File,
+    *,
+    wavelength_m: float | None = None,
+    distance_m: float | None = None,
+    detector_pixel_m: float | None = None,
+    saturation: float | None = None,
+    mask: NDArray[np.bool_] | None = None,
+    beam_px: tuple[float, float] | None = None,
+) -> None:
+    """Write what is known of source and detector; what is None is left out."""
+    beam_y, beam_x = beam_px or (None, None)
+    _write_numbers(file, SOURCE, wavelength=wavelength_m, energy=photon_energy_j(wavelength_m))
+    _write_numbers(
+        file,
+        DETECTOR,
+        distance=distance_m,
+        x_pixel_size=detector_pixel_m,
+        y_pixel_size=detector_pixel_m,
+        saturation=saturation,
+        mask=None if mask is None else mask.astype(np.uint8),
+        beam_center_y=beam_y,
+        beam_center_x=beam_x,
+    )
 
 
 def _write_data(
@@ -190,4 +243,5 @@ def _write_reference(file: h5py.File, reference: Reference) -> None:
         coverage=reference.coverage,
         positions_px=reference.positions_px,
         object_pixel_m=reference.object_pixel_m,
+        **reference.others,
     )

@@ -20,7 +20,7 @@ _FIRST_PLUGIN_FILTER: Final = 256  # HDF5 numbers the filters it does not bring 
 
 
 def open_hdf5(path: Path, opened: ExitStack) -> h5py.File:
-    """Open a file for reading, to be closed with `opened`.
+    """Open a file for reading, to be closed with `opened`; a recording may still be written, or be cut short.
 
     Raises:
         ScanFileError: it is not there, or no HDF5 file.
@@ -29,6 +29,14 @@ def open_hdf5(path: Path, opened: ExitStack) -> h5py.File:
         raise ScanFileError(f"{path}: no such scan file")
     try:
         return opened.enter_context(h5py.File(path, "r"))
+    except OSError:
+        return _open_unfinished(path, opened)
+
+
+def _open_unfinished(path: Path, opened: ExitStack) -> h5py.File:
+    """Open a file that is being written, or whose writer was killed: HDF5 takes such a one only as SWMR."""
+    try:
+        return opened.enter_context(h5py.File(path, "r", swmr=True))
     except OSError as error:
         raise ScanFileError(f"{path}: not an HDF5 file, or damaged") from error
 
@@ -54,6 +62,11 @@ def number(file: h5py.File, name: str) -> float | None:
 def photon_wavelength_m(energy_j: float | None) -> float | None:
     """Return the wavelength of a photon, hc / E; None where no energy is told."""
     return _PLANCK_TIMES_LIGHT_J_M / energy_j if energy_j else None
+
+
+def photon_energy_j(wavelength_m: float | None) -> float | None:
+    """Return the energy of a photon, hc / λ; None where no wavelength is told."""
+    return _PLANCK_TIMES_LIGHT_J_M / wavelength_m if wavelength_m else None
 
 
 def far_field_pixel_m(

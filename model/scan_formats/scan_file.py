@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Iterator, Mapping
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -27,6 +27,7 @@ class Reference:
         coverage: (Y, X) float32, how much light fell there.
         positions_px: (N, 2) float64 top-left corner y, x of each frame's tile in `object`.
         object_pixel_m: pixel of `object`.
+        others: further reconstructions of the same frames on the same grid, (Y, X) complex64, by name.
     """
 
     object: NDArray[np.complex64]
@@ -34,6 +35,7 @@ class Reference:
     coverage: NDArray[np.float32]
     positions_px: NDArray[np.float64]
     object_pixel_m: float
+    others: Mapping[str, NDArray[np.complex64]] = field(default_factory=dict)
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -49,6 +51,8 @@ class ScanFile:
         object_pixel_m: the reference's, else λz/(NΔ), None where neither is known.
         saturation: count at which the detector saturates, None where not told.
         mask: (H, W) bool, True where a pixel must not be used, or None.
+        frame_numbers: (N,) int64 as the detector counted, of a recording that lacks some; None: 0, 1, 2 …
+        beam_px: row and column of the detector pixel that the direct beam hits, None where not told.
     """
 
     path: Path
@@ -64,6 +68,8 @@ class ScanFile:
     _read_frames: Callable[[slice], NDArray[Any]] = field(repr=False)
     _read_reference: Callable[[], Reference | None] = field(repr=False)
     _opened: ExitStack = field(repr=False)
+    frame_numbers: NDArray[np.int64] | None = None
+    beam_px: tuple[float, float] | None = None
 
     def __len__(self) -> int:
         """Return the number of frames."""

@@ -9,6 +9,7 @@ from importlib.metadata import version
 from pathlib import Path
 from typing import Annotated, Any, cast
 
+import msgspec
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
@@ -25,7 +26,10 @@ from service.errors import ConfigError, PtycholiveError
 from service.images import MEDIA_TYPES, Channel, FileFormat, encode
 from service.mosaic import Mosaic
 from service.web.guard import Guard, Token
-from service.web.live import MAX_CLIENT_MESSAGE_BYTES, Hub, serve_viewer
+from service.web.hub import Hub
+from service.web.live import MAX_CLIENT_MESSAGE_BYTES, serve_viewer
+from service.web.patterns import PatternFormat, describe_frame, pattern_npy, pattern_png
+from service.web.recent import RecentFrame, RecentFrames
 from service.web.view import LiveView
 
 _STATIC = Path(__file__).parent / "static"
@@ -51,6 +55,13 @@ class ModelRequest(BaseModel):
 
     model_config = ConfigDict(extra="forbid")
     bundle: str = Field(min_length=1, max_length=4096, description="name or folder of the bundle")
+
+
+class RecordRequest(BaseModel):
+    """Whether to record."""
+
+    model_config = ConfigDict(extra="forbid")
+    on: bool = Field(strict=True)
 
 
 @page.get("/")
@@ -107,6 +118,26 @@ def mosaic(
     )
 
 
+@api.get("/scans/{scan}/frame", response_class=Response)
+def frame(
+    scan: str,
+    view: View,
+    index: Annotated[int | None, Query(description="frame number; the newest by default")] = None,
+    y_m: Annotated[float | None, Query(description="with x_m: the frame taken nearest to this place")] = None,
+    x_m: float | None = None,
+    file_format: Annotated[PatternFormat, Query(alias="format")] = PatternFormat.PNG,
+) -> Response:
+    """Return one of the last diffraction patterns; the header `x-frame` tells which, as JSON."""
+    _known(scan, view)
+    recent = view.recent(scan)
+    found = None if recent is None else _chosen(recent, index, y_m, x_m)
+    if recent is None or found is None:
+        raise HTTPException(404, "this frame is not kept: only the last ones of the newest scan are")
+    content = pattern_npy(found) if file_format is PatternFormat.NPY else pattern_png(found, recent)
+    told = msgspec.json.encode(describe_frame(found, recent)).decode()
+    return Response(content, media_type=MEDIA_TYPES[FileFormat(file_format)], headers={"x-frame": told})
+
+
 @api.get("/scans/{scan}/result.h5", response_class=FileResponse)
 def result_file(scan: str, view: View) -> FileResponse:
     """Return the result file of a finished scan."""
@@ -121,6 +152,12 @@ def result_file(scan: str, view: View) -> FileResponse:
 def activate_model(request: ModelRequest, view: View) -> dict[str, Any]:
     """Swap the model at a batch border; no frame is lost."""
     return view.activate(request.bundle)
+
+
+@api.post("/record")
+def record(request: RecordRequest, view: View) -> dict[str, Any]:
+    """Begin to record the stream to a scan file, with the scan that runs; or end it."""
+    return view.record(request.on)
 
 
 @api.websocket("/live")
@@ -154,6 +191,16 @@ def _known(scan: str, view: LiveView) -> dict[str, Any]:
     if report is None:
         raise HTTPException(404, f"there is no scan {scan}: GET /api/scans lists them")
     return report
+
+
+def _chosen(
+    recent: RecentFrames, index: int | None, y_m: float | None, x_m: float | None
+) -> RecentFrame | None:
+    if index is not None:
+        return recent.numbered(index)
+    if y_m is not None and x_m is not None:
+        return recent.nearest(y_m, x_m)
+    return recent.newest()
 
 
 def _painted(scan: str, view: LiveView) -> Mosaic:

@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any, Protocol
 
 from service.mosaic import Mosaic
+from service.web.recent import RecentFrames
 
 
 class LiveView(Protocol):
@@ -21,7 +22,8 @@ class LiveView(Protocol):
 
         Keys: `version`, `engine` {`backend`, `device`}, `model` {`name`, `sha256`, …},
         `sources` [{`role`, `endpoint`, `format`, `state`}], `queues` {name: frames waiting},
-        `current_scan` (its name or None), `warnings` [one line each].
+        `current_scan` (its name or None), `warnings` [one line each], `recording` {`on`, `folder`, `scan`,
+        `frames`, `lost`, `files`, `last_file`}.
         """
 
     def scans(self) -> list[dict[str, Any]]:
@@ -46,6 +48,9 @@ class LiveView(Protocol):
         Amplitude and phase are refined; coverage is relative to its greatest.
         """
 
+    def recent(self, name: str) -> RecentFrames | None:
+        """Return the last frames of the scan that runs or ran last, None of any other."""
+
     def result_file(self, name: str) -> Path | None:
         """Return the finished scan's result file, or None while there is none."""
 
@@ -54,6 +59,13 @@ class LiveView(Protocol):
 
         Raises:
             PtycholiveError: the bundle is refused, with the reason in one line.
+        """
+
+    def record(self, on: bool) -> dict[str, Any]:
+        """Begin or end to record the stream, and return the status' `recording`.
+
+        Raises:
+            PtycholiveError: nothing can be recorded, with the reason in one line.
         """
 
     def ready(self) -> tuple[bool, str]:

@@ -11,7 +11,7 @@ scan's first number after an end or a pause. `_Scan` decides that.
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from datetime import UTC, datetime
 from pathlib import PurePath
 from typing import Any, Final
@@ -22,10 +22,11 @@ import numpy as np
 from service.errors import MessageError, PixelError
 from service.messages import Counts, Event, ScanEnd, ScanStart
 from service.wire.fields import Parts, items, made_legal, short
-from service.wire.json_parts import Note, Whole, decode_json, decode_note, noted
+from service.wire.json_parts import Note, decode_json, decode_note, noted
 from service.wire.packed import PackedFrame, packed_frame
 from service.wire.pixels import DEFAULT_LIMITS, Limits, encode_pixels
 from service.wire.series import UNTOLD_SHAPE, Series, SeriesBook, announced
+from service.wire.told import Whole, facts
 
 _OVERTAKEN: Final = 128  # frames: a number this much smaller may still be of the same scan
 _PAUSE_NS: Final = 1_000_000_000
@@ -73,6 +74,7 @@ class _Scan:
 
     number: int
     name: str
+    has_header: bool = False
     first: int | None = None
     highest: int = 0
     last_ns: int = 0
@@ -123,8 +125,9 @@ class Array1Decoder:
 
     def _header(self, head: Header, more: Parts, received_ns: int) -> list[Event]:
         named = made_legal(PurePath(head.filename).stem) if head.filename else None
-        start = _scan_start(named or _timed(received_ns), decode_note(more[0]) if more else Note())
-        scan = self._begin(start.scan)
+        note = decode_note(more[0], self._limits.max_configuration_bytes) if more else Note()
+        start = _scan_start(named or _timed(received_ns), note)
+        scan = self._begin(start.scan, has_header=True)
         series, events = announced(start)
         self._series.remember(scan.number, series)
         return events
@@ -141,9 +144,10 @@ class Array1Decoder:
         ended, scan = self._scan_of(head.frame, received_ns)
         scan.note(head.frame, received_ns)
         series = self._series.get(scan.number) or Series(scan.name)
-        return ended + self._series.image(
+        events = self._series.image(
             scan.number, series, head.frame, lambda: _packed(head, blobs), received_ns
         )
+        return ended + (events if scan.has_header else list(map(_endless, events)))
 
     def _scan_of(self, index: int, received_ns: int) -> tuple[list[Event], _Scan]:
         """Return the scan of a frame, and the end of the one before if this frame shows it to be over."""
@@ -153,9 +157,14 @@ class Array1Decoder:
         ended: list[Event] = [] if before is None or before.ended else [ScanEnd(before.name)]
         return ended, self._begin(_timed(received_ns))
 
-    def _begin(self, name: str) -> _Scan:
-        self._scan = _Scan(0 if self._scan is None else self._scan.number + 1, name)
+    def _begin(self, name: str, *, has_header: bool = False) -> _Scan:
+        self._scan = _Scan(0 if self._scan is None else self._scan.number + 1, name, has_header)
         return self._scan
+
+
+def _endless(event: Event) -> Event:
+    """Return an event of plain array-1.0, where no message ends a scan."""
+    return replace(event, has_end=False) if isinstance(event, ScanStart) else event
 
 
 def _timed(received_ns: int) -> str:
@@ -168,12 +177,7 @@ def _scan_start(name: str, note: Note) -> ScanStart:
         scan=note.scan or name,
         frame_shape=UNTOLD_SHAPE,
         dtype=_UNTOLD_DTYPE,
-        frames=note.frames,
-        wavelength_m=note.wavelength_m,
-        distance_m=note.distance_m,
-        detector_pixel_m=note.detector_pixel_m,
-        object_pixel_m=note.object_pixel_m,
-        saturation=note.saturation,
+        **facts(note),
         positions_m=note.positions(),
     )
 

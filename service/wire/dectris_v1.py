@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import MessageError, PixelError
-from service.messages import Counts, Event, ScanEnd, ScanStart
+from service.messages import Blob, Counts, Event, ScanEnd, ScanStart
 from service.wire.dectris_v1_parts import (
     Gathered,
     Gatherer,
@@ -26,12 +26,16 @@ from service.wire.dectris_v1_parts import (
     read_image,
     read_mask,
 )
-from service.wire.fields import METRES_AN_ANGSTROM, Message, Parts, distance_m, positive, scaled
-from service.wire.json_parts import decode_json, decode_note, noted
-from service.wire.pixels import DEFAULT_LIMITS, Blob, Limits, checked_shape, encode_pixels
+from service.wire.fields import METRES_AN_ANGSTROM, Message, Parts, beam_px, distance_m, positive, scaled
+from service.wire.json_parts import JsonFields, decode_note, noted
+from service.wire.pixels import DEFAULT_LIMITS, Limits, checked_shape, encode_pixels
 from service.wire.series import UNTOLD_SHAPE, Series, SeriesBook, announced
 
-_CONFIGURATIONS: Final = msgspec.json.Decoder(dict[str, Any])
+_CONFIGURATION: Final = JsonFields(
+    "beam_center_x", "beam_center_y", "bit_depth_image", "countrate_correction_count_cutoff",
+    "detector_distance", "detector_translation", "nimages", "ntrigger", "trigger_mode", "wavelength",
+    "x_pixel_size", "x_pixels_in_detector", "y_pixels_in_detector",
+)  # fmt: skip
 _EXTERNAL: Final = ("exte", "inte")  # each trigger takes one image
 _UNTOLD_DTYPE: Final = np.dtype("<u4")
 _NS_A_SECOND: Final = 1e9
@@ -109,8 +113,8 @@ def _numbered(number: int) -> str:
 
 def _scan_start(number: int, gathered: Gathered, limits: Limits) -> ScanStart:
     part = gathered.parts[0] if gathered.needed and gathered.parts else b"{}"
-    configuration = decode_json(part, _CONFIGURATIONS, limits.max_configuration_bytes)
-    note = decode_note(part)
+    configuration = _CONFIGURATION.read(part, limits.max_configuration_bytes)
+    note = decode_note(part, limits.max_configuration_bytes)
     frame_shape = _frame_shape(configuration, limits)
     return ScanStart(
         scan=note.scan or _numbered(number),
@@ -124,6 +128,7 @@ def _scan_start(number: int, gathered: Gathered, limits: Limits) -> ScanStart:
         saturation=positive(configuration, "countrate_correction_count_cutoff"),
         mask=_mask(gathered.parts[1 : gathered.needed], frame_shape, limits),
         positions_m=note.positions(),
+        beam_px=beam_px(configuration),
     )
 
 
@@ -211,7 +216,10 @@ def encode_end(series: SentSeries) -> list[bytes]:
 
 def _configuration(series: SentSeries) -> dict[str, object]:
     start = series.start
+    beam_y, beam_x = start.beam_px or (None, None)
     fields: dict[str, object] = {
+        "beam_center_x": beam_x,
+        "beam_center_y": beam_y,
         "bit_depth_image": 8 * start.dtype.itemsize,
         "countrate_correction_count_cutoff": None if start.saturation is None else int(start.saturation),
         "detector_distance": start.distance_m,

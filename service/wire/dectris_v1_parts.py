@@ -15,10 +15,12 @@ import msgspec
 import numpy as np
 
 from service.errors import MessageError, PixelError
+from service.messages import Blob
 from service.wire.fields import Parts
-from service.wire.json_parts import Whole, decode_json
+from service.wire.json_parts import decode_json
 from service.wire.packed import PackedFrame, packed_frame
-from service.wire.pixels import Blob, Limits
+from service.wire.pixels import Limits
+from service.wire.told import Whole
 
 _SeriesNumber = Annotated[int, msgspec.Meta(ge=0, le=2**63 - 1)]
 _Side = Annotated[int, msgspec.Meta(ge=1)]

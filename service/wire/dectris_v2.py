@@ -17,10 +17,12 @@ from numpy.typing import NDArray
 
 from service.errors import MessageError, PixelError
 from service.messages import Counts, Event, Float64, ScanEnd, ScanStart
+from service.wire.cbor_look import look_through
 from service.wire.fields import (
     METRES_AN_ANGSTROM,
     Message,
     Parts,
+    beam_px,
     decode_positions,
     distance_m,
     encode_positions_m,
@@ -67,7 +69,7 @@ class DectrisV2Decoder:
         Raises:
             MessageError: the message does not follow the format; none of it can be attributed.
         """
-        message = _decode_map(parts)
+        message = _decode_map(parts, self._limits)
         series_id = _whole(message, "series_id", _LARGEST_SERIES_ID)
         match message.get("type"):
             case "start":
@@ -112,11 +114,12 @@ class DectrisV2Decoder:
         return series
 
 
-def _decode_map(parts: Parts) -> Message:
+def _decode_map(parts: Parts, limits: Limits) -> Message:
     if len(parts) != 1:
         raise MessageError(f"a Stream V2 message has one part, this one {len(parts)}: is the format legacy?")
+    look_through(part := bytes(parts[0]), limits)
     try:
-        message = cbor2.loads(bytes(parts[0]))
+        message = cbor2.loads(part)
     except (cbor2.CBORDecodeError, ValueError, ArithmeticError, RecursionError, TypeError) as error:
         raise MessageError(f"not a CBOR message: {error}") from error
     if not isinstance(message, Mapping):
@@ -141,6 +144,7 @@ def _scan_start(message: Message, scan: str, channel: str | None, limits: Limits
         saturation=positive(message, "saturation_value"),
         mask=_mask(message, channel, frame_shape, limits),
         positions_m=_told_positions(told),
+        beam_px=beam_px(message),
     )
 
 
@@ -301,7 +305,10 @@ def encode_end(series: SentSeries) -> list[bytes]:
 def _told_fields(series: SentSeries) -> dict[str, object]:
     """Return the fields of a start message that may be unknown, without those that are."""
     start = series.start
+    beam_y, beam_x = start.beam_px or (None, None)
     fields = {
+        "beam_center_x": beam_x,
+        "beam_center_y": beam_y,
         "number_of_images": start.frames,
         "incident_wavelength": scaled(start.wavelength_m, 1 / METRES_AN_ANGSTROM),
         "detector_translation": None if start.distance_m is None else [0.0, 0.0, start.distance_m],

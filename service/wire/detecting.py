@@ -10,6 +10,7 @@ import msgspec
 from service.errors import MessageError
 from service.messages import Event
 from service.wire.fields import Parts
+from service.wire.pixels import DEFAULT_LIMITS
 
 
 class Decoder(Protocol):
@@ -42,7 +43,10 @@ _MSGPACK: Final = frozenset(range(0x80, 0x90)) | {0xDE, 0xDF}
 
 
 def stream_format(parts: Parts) -> str | None:
-    """Return the format of a whole message, by how it opens; None where it opens in no known way."""
+    """Return the format of a whole message, by how it opens; None where it opens in no known way.
+
+    JSON that is longer than any head is not read.
+    """
     opening = parts[0][0] if parts and len(parts[0]) else None
     if opening in _JSON:
         return _json_format(parts[0])
@@ -56,10 +60,16 @@ class DetectingDecoder:
 
     Args:
         decoder_for: makes the decoder of a format.
+        format_of: tells the format of a message, None where it is not known.
     """
 
-    def __init__(self, decoder_for: Callable[[str], Decoder]) -> None:
+    def __init__(
+        self,
+        decoder_for: Callable[[str], Decoder],
+        format_of: Callable[[Parts], str | None] = stream_format,
+    ) -> None:
         self._decoder_for = decoder_for
+        self._format_of = format_of
         self._settled: Decoder | None = None
 
     def decode(self, parts: Parts, received_ns: int) -> list[Event]:
@@ -70,7 +80,7 @@ class DetectingDecoder:
         """
         if self._settled is not None:
             return self._settled.decode(parts, received_ns)
-        told = stream_format(parts)
+        told = self._format_of(parts)
         if told is None:
             raise MessageError("a message of no known format: was the sender started before the service?")
         decoder = self._decoder_for(told)
@@ -80,6 +90,8 @@ class DetectingDecoder:
 
 
 def _json_format(part: bytes | memoryview) -> str | None:
+    if len(part) > DEFAULT_LIMITS.max_head_bytes:
+        return None
     try:
         return _JSON_FORMATS.get(_KINDS.decode(part).htype)
     except (ValueError, RecursionError):

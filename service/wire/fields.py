@@ -78,6 +78,12 @@ def distance_m(message: Message) -> float | None:
     return positive(message, "detector_distance") or positive(told, "z")
 
 
+def beam_px(message: Message) -> tuple[float, float] | None:
+    """Return row and column of the direct beam as DECTRIS tells it; None where nobody has set it."""
+    y, x = positive(message, "beam_center_y"), positive(message, "beam_center_x")
+    return None if y is None or x is None else (y, x)
+
+
 def items(value: object) -> Sequence[Any]:
     """Return an array's items; none where the value is no array. CBOR decoders give lists or tuples."""
     return value if isinstance(value, list | tuple) else ()
@@ -88,7 +94,7 @@ def short(value: object) -> str:
     match value:
         case str():
             return repr(value[:48])
-        case list() | tuple():
+        case list() | tuple() if not any(isinstance(item, list | tuple) for item in value[:3]):
             return "[" + ", ".join(short(item) for item in value[:3]) + "]"
         case float() | None:
             return repr(value)

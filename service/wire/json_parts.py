@@ -7,21 +7,20 @@ MAX IV's header.
 
 from __future__ import annotations
 
-from typing import Annotated, Final, TypeVar
+from typing import Any, Final, TypeVar
 
 import msgspec
 
 from service.errors import MessageError
-from service.messages import Float64, ScanStart
-from service.wire.fields import SCAN_NAME_PATTERN, decode_positions, encode_positions_m
-from service.wire.pixels import Blob
+from service.messages import Blob, Float64, ScanStart
+from service.wire.fields import decode_positions, encode_positions_m
+from service.wire.told import ScanName, Told, facts
 
-ScanName = Annotated[str, msgspec.Meta(pattern=SCAN_NAME_PATTERN)]
-Whole = Annotated[int, msgspec.Meta(ge=0)]
-Positive = Annotated[float, msgspec.Meta(gt=0, lt=1e30)]
 Read = TypeVar("Read")
 
 _WORDS_OF_AN_ERROR: Final = 120
+_VALUES: Final = msgspec.json.Decoder()
+_MOST_BYTES_OF_A_VALUE: Final = 4096
 
 
 def decode_json(part: Blob, schema: msgspec.json.Decoder[Read], most_bytes: int) -> Read:
@@ -43,16 +42,31 @@ def decode_json(part: Blob, schema: msgspec.json.Decoder[Read], most_bytes: int)
         raise MessageError(f"not the JSON expected: {str(error)[:_WORDS_OF_AN_ERROR]}") from error
 
 
-class Note(msgspec.Struct, frozen=True, omit_defaults=True, kw_only=True):
+class JsonFields:
+    """Reads some fields of a map of JSON, numbers and short words; of all others nothing is built.
+
+    Args:
+        names: of the fields.
+    """
+
+    def __init__(self, *names: str) -> None:
+        fields = [(name, msgspec.Raw, msgspec.Raw(b"null")) for name in names]
+        self._schema = msgspec.json.Decoder(msgspec.defstruct("Fields", fields))
+
+    def read(self, part: Blob, most_bytes: int) -> dict[str, Any]:
+        """Return the fields of a part, None where one is not told.
+
+        Raises:
+            MessageError: it is longer than `most_bytes`, one of the fields is long, or it is no map of JSON.
+        """
+        told = msgspec.structs.asdict(decode_json(part, self._schema, most_bytes))
+        return {name: decode_json(bytes(raw), _VALUES, _MOST_BYTES_OF_A_VALUE) for name, raw in told.items()}
+
+
+class Note(Told, frozen=True, omit_defaults=True, kw_only=True):
     """What our senders add to a format; `positions_m` is base64 of float64 pairs y, x."""
 
     scan: ScanName | None = None
-    frames: Whole | None = None
-    wavelength_m: Positive | None = None
-    distance_m: Positive | None = None
-    detector_pixel_m: Positive | None = None
-    object_pixel_m: Positive | None = None
-    saturation: Positive | None = None
     positions_m: bytes | None = None
 
     def positions(self) -> Float64 | None:
@@ -72,8 +86,15 @@ class _Noted(msgspec.Struct, frozen=True):
 _NOTES: Final = msgspec.json.Decoder(_Noted)
 
 
-def decode_note(part: Blob) -> Note:
-    """Return our note; an empty one where there is none: what else is there is not ours to judge."""
+def decode_note(part: Blob, most_bytes: int) -> Note:
+    """Return our note; an empty one where there is none: what else is there is not ours to judge.
+
+    Args:
+        part: the bytes.
+        most_bytes: a longer part is not read.
+    """
+    if len(part) > most_bytes:
+        return Note()
     try:
         return _NOTES.decode(part).ptycholive
     except (ValueError, RecursionError):
@@ -84,12 +105,7 @@ def noted(start: ScanStart) -> dict[str, Note]:
     """Return what to add to a map of JSON: all of `start` but the frames' shape, type and mask."""
     note = Note(
         scan=start.scan,
-        frames=start.frames,
-        wavelength_m=start.wavelength_m,
-        distance_m=start.distance_m,
-        detector_pixel_m=start.detector_pixel_m,
-        object_pixel_m=start.object_pixel_m,
-        saturation=start.saturation,
+        **facts(start),
         positions_m=None if start.positions_m is None else encode_positions_m(start.positions_m),
     )
     return {"ptycholive": note}

@@ -1,43 +1,46 @@
 """The native stream: a msgpack map, then the payload.
 
-The map's schema is the four structs below; a map that does not fit is refused whole. Keys that are not in the
-schema are skipped, so that a newer sender still gets through.
+The map's schema is the four structs below, and `Told`; a map that does not fit is refused whole. Keys that
+are not in the schema are skipped, so that a newer sender still gets through.
 """
 
 from __future__ import annotations
 
 from collections import OrderedDict
-from typing import Annotated, Final, Literal
+from typing import Annotated, Any, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
 
 from service.errors import MessageError, PixelError
-from service.messages import Counts, Event, Float64, Image, Positions, Rejected, ScanEnd, ScanStart
-from service.wire.fields import SCAN_NAME_PATTERN, Parts, decode_positions, encode_positions_m
-from service.wire.pixels import DEFAULT_LIMITS, Blob, Limits, checked_shape, decode_pixels, encode_pixels
+from service.messages import (
+    Blob,
+    Counts,
+    Event,
+    Float64,
+    Image,
+    PackedPixels,
+    Positions,
+    Rejected,
+    ScanEnd,
+    ScanStart,
+)
+from service.wire.fields import Parts, decode_positions, encode_positions_m
+from service.wire.pixels import DEFAULT_LIMITS, Limits, checked_shape, decode_pixels, encode_pixels
+from service.wire.told import ScanName, Told, Whole, facts
 
-ScanName = Annotated[str, msgspec.Meta(pattern=SCAN_NAME_PATTERN)]
-Whole = Annotated[int, msgspec.Meta(ge=0)]
 Count = Annotated[int, msgspec.Meta(ge=1)]
-Positive = Annotated[float, msgspec.Meta(gt=0, lt=1e30)]
 NativeEncoding = Literal["raw", "lz4", "bslz4"]
 WireDtype = Literal["<u1", "<u2", "<u4", "<f4"]
 
 
-class Start(msgspec.Struct, tag_field="type", tag="start", frozen=True, kw_only=True):
+class Start(Told, tag_field="type", tag="start", frozen=True, kw_only=True):
     """A scan begins; the payload holds all positions, or there is none."""
 
     v: Literal[1] = 1
     scan: ScanName
     frame_shape: tuple[Count, Count]
     dtype: WireDtype
-    frames: Whole | None = None
-    wavelength_m: Positive | None = None
-    distance_m: Positive | None = None
-    detector_pixel_m: Positive | None = None
-    object_pixel_m: Positive | None = None
-    saturation: Positive | None = None
 
 
 class Frames(msgspec.Struct, tag_field="type", tag="frames", frozen=True, kw_only=True):
@@ -69,12 +72,19 @@ Head = Start | Frames | FramePositions | End
 _HEADS: Final = msgspec.msgpack.Decoder(Head)
 
 
+class _Geometry(NamedTuple):
+    """What the frames of a scan are read with; the rest of its start, above all its positions, is let go."""
+
+    frame_shape: tuple[int, int]
+    dtype: np.dtype[Any]
+
+
 class NativeDecoder:
     """Bytes in, events out; remembers the geometry of the scans that it saw start."""
 
     def __init__(self, limits: Limits = DEFAULT_LIMITS) -> None:
         self._limits = limits
-        self._starts: OrderedDict[str, ScanStart] = OrderedDict()
+        self._geometries: OrderedDict[str, _Geometry] = OrderedDict()
 
     def decode(self, parts: Parts, received_ns: int) -> list[Event]:
         """Return the events of one message, in the order to handle them.
@@ -102,10 +112,10 @@ class NativeDecoder:
         if head.frames is not None:
             self._check_range(0, head.frames)
         start = _scan_start(head, payload, self._limits)
-        self._starts[head.scan] = start
-        self._starts.move_to_end(head.scan)
-        if len(self._starts) > self._limits.max_known_scans:
-            self._starts.popitem(last=False)
+        self._geometries[head.scan] = _Geometry(start.frame_shape, start.dtype)
+        self._geometries.move_to_end(head.scan)
+        if len(self._geometries) > self._limits.max_known_scans:
+            self._geometries.popitem(last=False)
         return start
 
     def _frames(self, head: Frames, payload: Blob, received_ns: int) -> list[Event]:
@@ -114,11 +124,11 @@ class NativeDecoder:
             raise MessageError(
                 f"{head.count} frames in one message of scan {head.scan}: send fewer at a time"
             )
-        start = self._starts.get(head.scan)
-        if start is None:
+        geometry = self._geometries.get(head.scan)
+        if geometry is None:
             return _reject(head, "no_header", "its start message never came: was the sender up first?")
         try:
-            return _frame_events(head, payload, start, received_ns, self._limits)
+            return _frame_events(head, payload, geometry, received_ns, self._limits)
         except (PixelError, MessageError) as error:
             return _reject(head, "undecodable", str(error))
 
@@ -136,12 +146,7 @@ def encode_start(start: ScanStart) -> list[bytes]:
         scan=start.scan,
         frame_shape=start.frame_shape,
         dtype=_wire_dtype(start.dtype),
-        frames=start.frames,
-        wavelength_m=start.wavelength_m,
-        distance_m=start.distance_m,
-        detector_pixel_m=start.detector_pixel_m,
-        object_pixel_m=start.object_pixel_m,
-        saturation=start.saturation,
+        **facts(start),
     )
     return _encode(head, None if start.positions_m is None else encode_positions_m(start.positions_m))
 
@@ -208,24 +213,20 @@ def _scan_start(head: Start, payload: Blob, limits: Limits) -> ScanStart:
         scan=head.scan,
         frame_shape=frame_shape,
         dtype=np.dtype(head.dtype),
-        frames=head.frames,
-        wavelength_m=head.wavelength_m,
-        distance_m=head.distance_m,
-        detector_pixel_m=head.detector_pixel_m,
-        object_pixel_m=head.object_pixel_m,
-        saturation=head.saturation,
+        **facts(head),
         positions_m=decode_positions(payload, head.frames) if len(payload) else None,
     )
 
 
 def _frame_events(
-    head: Frames, payload: Blob, start: ScanStart, received_ns: int, limits: Limits
+    head: Frames, payload: Blob, geometry: _Geometry, received_ns: int, limits: Limits
 ) -> list[Event]:
-    stack = decode_pixels(
-        payload, start.frame_shape, start.dtype, head.encoding, count=head.count, limits=limits
-    )
+    shape, dtype = geometry
+    stack = decode_pixels(payload, shape, dtype, head.encoding, count=head.count, limits=limits)
+    alone = head.count == 1  # else the frames are packed as one
+    packed = PackedPixels(shape, dtype, head.encoding, payload) if alone else None
     images: list[Event] = [
-        Image(head.scan, index, counts, received_ns) for index, counts in enumerate(stack, head.first)
+        Image(head.scan, index, counts, received_ns, packed) for index, counts in enumerate(stack, head.first)
     ]
     if head.positions_m is None:
         return images

@@ -3,34 +3,23 @@
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import PixelError
+from service.messages import Blob, PackedPixels
 from service.wire.fields import short
-from service.wire.pixels import PIXEL_DTYPES, Blob, Limits, decode_pixels
+from service.wire.pixels import PIXEL_DTYPES, Limits, decode_pixels
 
 _ENCODING: Final = re.compile(r"(?P<shuffled>bs(?P<bits>8|16|32)?)?-?(?P<lz4>lz4)?(?P<order>[<>]?)")
 
 
-@dataclass(frozen=True, slots=True)
-class PackedFrame:
-    """A (H, W) array of pixels and how to unpack it.
+class PackedFrame(PackedPixels):
+    """A frame as it lies in a message, and how to unpack it."""
 
-    Attributes:
-        shape: (H, W).
-        dtype: type of a pixel, in the byte order sent.
-        encoding: one of `pixels.ENCODINGS`.
-        blob: the bytes.
-    """
-
-    shape: tuple[int, int]
-    dtype: np.dtype[Any]
-    encoding: str
-    blob: Blob
+    __slots__ = ()
 
     def unpack(self, limits: Limits) -> NDArray[Any]:
         """Return the (H, W) array, read-only, little-endian.

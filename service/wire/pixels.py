@@ -23,10 +23,10 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import ConfigError, PixelError
+from service.messages import Blob
 from service.wire.bslz4 import compress_bslz4, compress_lz4, decompress_bslz4, decompress_lz4
 from service.wire.fields import short
 
-Blob = bytes | memoryview
 Decompress = Callable[..., bytes]
 
 PIXEL_DTYPES: Final = ("uint8", "uint16", "uint32", "float32")
@@ -52,6 +52,8 @@ class Limits:
         max_scan_frames: frame numbers lie below this.
         max_known_scans: scans whose geometry is remembered, the oldest is forgotten first.
         max_waiting_messages: messages the socket holds before it pushes back.
+        max_items: numbers, strings, arrays and maps of one CBOR message.
+        max_depth: how deep they may be nested.
     """
 
     max_message_bytes: int = 1 << 28
@@ -63,6 +65,8 @@ class Limits:
     max_scan_frames: int = 1 << 24
     max_known_scans: int = 32
     max_waiting_messages: int = 1000
+    max_items: int = 1 << 13
+    max_depth: int = 32
 
 
 DEFAULT_LIMITS: Final = Limits()

@@ -92,7 +92,7 @@ class SeriesBook(Generic[Known]):
         begun: list[Event] = [] if series.frame_shape else [_begun(series, packed, index)]
         if begun or series.dtype is None:
             self.remember(number, replace(series, frame_shape=packed.shape, dtype=packed.dtype, header=None))
-        return [*begun, Image(series.scan, index, counts, received_ns)]
+        return [*begun, Image(series.scan, index, counts, received_ns, packed)]
 
 
 def _fitting(packed: PackedFrame, series: Series) -> PackedFrame:

@@ -21,7 +21,8 @@ from service.web.http import WebServer
 CHROMIUM = shutil.which("chromium") or shutil.which("google-chrome")
 CHROMEDRIVER = shutil.which("chromedriver")
 FLAGS = (
-    "--headless=new --no-sandbox --disable-gpu --disable-dev-shm-usage --disable-quic --no-first-run "
+    "--headless=new --no-sandbox --use-angle=swiftshader --enable-unsafe-swiftshader "
+    "--disable-dev-shm-usage --disable-quic --no-first-run "
     "--disable-background-networking --disable-component-update --disable-sync --window-size=1366,768"
 )
 SCREEN = (1366, 768)
@@ -48,7 +49,7 @@ class Page:
     def text(self, css: str) -> str:
         return self.find(css).text
 
-    def until(self, condition: Callable[[], Any], timeout_s: float = 10) -> Any:
+    def until(self, condition: Callable[[], Any], timeout_s: float = 30) -> Any:
         return WebDriverWait(self.browser, timeout_s, poll_frequency=0.05).until(lambda _: condition())
 
     def until_stitched(self, frames: int) -> None:

@@ -61,3 +61,43 @@ def test_the_words_mean_what_numpy_does_with_an_odd_number_of_pixels(rng):
 def test_only_square_frames_can_be_transposed():
     assert {way for way in Orientation if not way.fits((16, 24))} == TRANSPOSING
     assert all(way.fits((16, 16)) for way in Orientation)
+
+
+def test_every_orientation_is_found_by_its_name_and_by_its_axes():
+    for way in Orientation:
+        assert Orientation.of_setting(way.setting) is way
+        assert Orientation.of_axes(way.axes) is way
+
+
+def test_quarter_turns_are_named_as_numpy_turns(rng):
+    frame = rng.normal(size=(17, 17))
+    for quarters in (1, 2, 3):
+        way = Orientation.of_setting(f"rotate{90 * quarters}")
+        np.testing.assert_array_equal(way.of(frame), np.rot90(frame, quarters))
+
+
+@pytest.mark.parametrize(
+    ("axes", "y_x"),
+    [("y,x", (2, 3)), ("-y,x", (-2, 3)), ("x,y", (3, 2)), ("x,-y", (3, -2)), ("-x,-y", (-3, -2))],
+)
+def test_axes_say_which_of_the_told_numbers_is_y_and_which_is_x(axes, y_x):
+    np.testing.assert_array_equal(Orientation.of_axes(axes).of_positions(np.array([[2.0, 3.0]])), [y_x])
+
+
+@pytest.mark.parametrize("way", Orientation)
+def test_positions_are_turned_as_frames_are(way):
+    y, x = 3, -2
+    seen = np.zeros((17, 17))
+    seen[8 + y, 8 + x] = 1
+    turned = way.of_positions(np.array([[y, x]], np.float64))
+    assert np.argwhere(way.of(seen)).tolist() == (turned + 8).tolist()
+    np.testing.assert_array_equal(way.inverse.of_positions(turned), [[y, x]])
+
+
+def test_positions_that_lie_as_they_should_are_not_copied():
+    positions_m = np.zeros((5, 2))
+    assert Orientation.UPRIGHT.of_positions(positions_m) is positions_m
+
+
+def test_frames_change_places_of_height_and_width_when_they_are_transposed():
+    assert {way for way in Orientation if way.of_shape((2, 3)) == (3, 2)} == TRANSPOSING

@@ -85,7 +85,7 @@ def test_a_written_reference_reads_back(tmp_path):
 def test_the_wavelength_follows_from_the_energy_of_a_photon(scan_path):
     with h5py.File(scan_path, "a") as file:
         del file[f"{SOURCE}/wavelength"]
-        file[f"{SOURCE}/energy"] = 8_000 * 1.602176634e-19
+        file[f"{SOURCE}/energy"][()] = 8_000 * 1.602176634e-19
     with open_scan(scan_path) as scan:
         assert scan.wavelength_m == pytest.approx(1.5498e-10, rel=1e-4)
 

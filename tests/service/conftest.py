@@ -16,6 +16,7 @@ from prometheus_client.parser import text_string_to_metric_families
 from model.scans import ScanFile, open_scan
 from service.config import Settings
 from service.messages import Event, Positions
+from service.outlets import Destination
 from service.paint import Painted
 from service.reconstruct import JourneySettings, Reconstruction
 from service.replay import ReplayPlan, messages, run_replay
@@ -170,7 +171,7 @@ class Service:
         to, *positions_to = (intake.source.endpoint for intake in self.app.intakes)
         positions = "stream" if positions_to else "start"
         told = ReplayPlan(**{"scan": "tiny", "format": self.format, "positions": positions, **plan})
-        run_replay(self._scan, told, to, positions_to=positions_to[0] if positions_to else None)
+        run_replay(self._scan, told, Destination(to, *positions_to))
 
     def get(self, path: str) -> Any:
         return self.http.get(path).raise_for_status().json()

@@ -19,6 +19,7 @@ from service.engines.onnxruntime import OnnxRuntimeEngine
 from service.errors import ConfigError
 from service.faults import Faults
 from service.messages import Positions, ScanEnd, ScanStart
+from service.outlets import Destination
 from service.replay import ReplayPlan, run_replay
 from service.wire import native
 
@@ -136,7 +137,8 @@ def test_a_full_inbox_makes_the_detector_wait_and_loses_nothing(serve, tiny_file
     write_scan(path, np.tile(tiny_file.frames(), (20, 1, 1)), np.tile(tiny_file.positions_m, (20, 1)))
     to, deepest = running.app.intakes[0].source.endpoint, 0
     with open_scan(path) as scan:
-        sender = threading.Thread(target=run_replay, args=(scan, ReplayPlan("tiny", format="dectris-v2"), to))
+        plan = ReplayPlan("tiny", format="dectris-v2")
+        sender = threading.Thread(target=run_replay, args=(scan, plan, Destination(to)))
         sender.start()
         while not (running.app.runs.newest_first() and running.app.runs.newest_first()[0].finished_ns):
             deepest = max(deepest, running.app.queues()["inbox"])
@@ -256,7 +258,7 @@ def test_a_process_with_a_bug_in_a_thread_ends_with_status_1(tiny_bundle, tiny_f
     with subprocess.Popen(
         command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, env=os.environ.copy()
     ) as process:
-        run_replay(tiny_file, ReplayPlan("tiny", format="dectris-v2"), images)
+        run_replay(tiny_file, ReplayPlan("tiny", format="dectris-v2"), Destination(images))
         _, told = process.communicate(timeout=PATIENCE_S)
     assert process.returncode == 1
     assert b"ZeroDivisionError" in told

@@ -7,6 +7,7 @@ import zmq
 
 from service.check import check_all
 from service.config import Settings
+from service.outlets import Destination
 from service.replay import ReplayPlan, run_replay
 
 LOOPBACK = "tcp://127.0.0.1:*"
@@ -34,8 +35,9 @@ def detector(tiny_file, tmp_path):
 
     def start(**plan):
         endpoint = f"ipc://{tmp_path}/detector-{len(threads)}"
-        args = (tiny_file, ReplayPlan(**{"scan": "tiny", "rate_hz": 100, **plan}), endpoint)
-        threads.append(threading.Thread(target=run_replay, args=args, kwargs={"bind": True, "stop": stop}))
+        told = ReplayPlan(**{"scan": "tiny", "rate_hz": 100, **plan})
+        args = (tiny_file, told, Destination(endpoint, bind=True), None, stop)
+        threads.append(threading.Thread(target=run_replay, args=args))
         threads[-1].start()
         return endpoint
 

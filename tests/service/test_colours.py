@@ -42,8 +42,9 @@ def test_equal_steps_of_the_value_are_equal_steps_to_the_eye(name):
     assert steps.max() < 1.15 * steps.mean()
 
 
-def test_minus_pi_and_plus_pi_are_one_colour():
-    lab = oklab(COLOUR_MAPS["phase"])
+@pytest.mark.parametrize("name", ["phase", "hue"])
+def test_minus_pi_and_plus_pi_are_one_colour(name):
+    lab = oklab(COLOUR_MAPS[name])
     steps = np.linalg.norm(np.diff(lab, axis=0), axis=1)
     assert np.linalg.norm(lab[0] - lab[-1]) < 2 * steps.mean()
 
@@ -54,6 +55,11 @@ def test_half_a_turn_of_phase_climbs_from_dark_to_bright():
     assert abs(int(lightness.argmax()) - 128) < 6
 
 
-@pytest.mark.parametrize("name", sorted(COLOUR_MAPS.keys() - {"phase"}))
+def test_all_hues_are_equally_bright():
+    lightness = oklab(COLOUR_MAPS["hue"])[:, 0]
+    assert np.ptp(lightness) < 0.02
+
+
+@pytest.mark.parametrize("name", sorted(COLOUR_MAPS.keys() - {"phase", "hue"}))
 def test_more_is_always_lighter(name):
     assert (np.diff(oklab(COLOUR_MAPS[name])[::8, 0]) > 0).all()

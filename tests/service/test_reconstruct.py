@@ -243,7 +243,7 @@ def test_frames_whose_positions_are_lost_are_dropped_after_the_deadline(journey,
     run = told.result()
     assert run.ledger.counts().dropped == {"no_position": 16}
     assert set(range(FRAMES)) - set(stitched(run)) == set(range(16, 32))
-    assert "armed" in run.warnings["no_position"]
+    assert "packet of positions lost" in run.warnings["no_position"]
 
 
 def test_positions_that_come_after_the_deadline_save_nothing_and_break_nothing(journey, stream):

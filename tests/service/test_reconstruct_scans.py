@@ -89,6 +89,22 @@ def test_strays_of_a_series_that_never_started_here_do_not_end_a_running_scan(jo
     assert len(told.strays) == 5
 
 
+def test_a_scan_whose_format_tells_no_end_is_over_when_no_frame_comes(journey, stream):
+    start, *images, _ = stream()
+    told = journey(idle_end_s=30.0).take([replace(start, frames=None, has_end=False), *images]).wait(29)
+    assert told.run.scan == "tiny"
+    run = told.wait(1).result()
+    assert run.ledger.counts().stitched == FRAMES
+    assert "no frame came for 30 s" in run.warnings["end"]
+
+
+def test_a_scan_whose_end_will_be_told_waits_for_it(journey, stream):
+    start, *images, end = stream()
+    told = journey(idle_end_s=30.0).take([replace(start, frames=None), *images]).wait(100)
+    assert told.run.scan == "tiny"
+    assert told.take([end]).wait(3).result().warnings == {}
+
+
 def test_a_running_scan_is_not_begun_anew_by_a_start_that_is_only_assumed(journey, stream):
     events = stream()
     assumed = replace(events[0], positions_m=None, assumed="32 × 32")

@@ -2,6 +2,7 @@ import numpy as np
 import pytest
 import torch
 
+from model.optics import far_field
 from model.scans import Reference, write_scan
 
 torch.set_num_threads(1)
@@ -39,5 +40,32 @@ def scan(probe, tmp_path_factory):
         distance_m=2.0,
         detector_pixel_m=75e-6,
         reference=reference,
+    )
+    return path
+
+
+@pytest.fixture(scope="session")
+def turned_scan(probe, tmp_path_factory):
+    """Five lines of forty places, turned by thirty degrees; two reconstructions of them, one with noise."""
+    dice = np.random.default_rng(5)
+    lines, places = (number.ravel() for number in np.mgrid[:5, :40])
+    along, across = np.array([-0.5, np.sqrt(0.75)]), np.array([np.sqrt(0.75), 0.5])
+    corners = 4 * (lines[:, None] * across + places[:, None] * along) + [80.3, 2.6]
+    y, x = np.mgrid[:130, :180]
+    truth = np.exp(0.3j * (np.sin(y / 6) + np.cos(x / 5 + y / 11))).astype(np.complex64)
+    whole = np.rint(corners).astype(int)
+    tiles = np.stack([truth[y : y + 32, x : x + 32] for y, x in whole])
+    noisy = truth * np.exp(0.2j * dice.normal(size=truth.shape)).astype(np.complex64)
+    path = tmp_path_factory.mktemp("turned") / "turned.cxi"
+    write_scan(
+        path,
+        dice.poisson(far_field(probe, tiles)).clip(0, 255).astype(np.uint8),
+        (corners + 16) * PIXEL_M,
+        wavelength_m=1e-10,
+        distance_m=2.0,
+        detector_pixel_m=75e-6,
+        reference=Reference(
+            truth, probe, np.ones(truth.shape, np.float32), corners, PIXEL_M, {"object_noisy": noisy}
+        ),
     )
     return path

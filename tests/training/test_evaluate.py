@@ -11,14 +11,17 @@ from model.scans import open_scan, write_scan
 from training.datasets.loaders import labelled_from_scan
 from training.evaluate import FIGURES, REPORT, cautions, command
 from training.judging.evaluation import evaluate_set, paint
+from training.judging.foretelling import CANDIDATES, CONFIDENCE
 from training.judging.iterative import IterativeSettings
 from training.judging.predictor import Predictor, count_macs, open_model
 from training.plan import TrainingPlan, configure
 from training.provenance import environment
 from training.reporting.findings import judge_scan
 from training.reporting.verdict import Residuals, counting_noise, verdict
-from training.simulated_scan import ScanRecipe, write_simulated_scan
+from training.simulated_scan import write_simulated_scan
 from training.simulation.factory import CameraRecipe, SimulationRecipe
+from training.simulation.objects import EVERY_FAMILY
+from training.simulation.raster import ScanRecipe
 from training.task import ReconstructionTask
 
 EDGE = 16
@@ -209,11 +212,17 @@ def test_a_checkpoint_says_what_it_costs_and_what_it_has_not_seen(checkpoint, pr
     assert amplitude.shape == phase_rad.shape == (3, EDGE, EDGE)
 
 
-def test_the_command_leaves_a_report_and_figures(checkpoint, cells, unlabelled, tmp_path):
-    done = evaluate(checkpoint, cells, unlabelled, "--out", tmp_path / "e", "--limit", 20)
+@pytest.fixture(scope="module")
+def left(checkpoint, cells, unlabelled, tmp_path_factory):
+    """The report and the figures that the command leaves of two scans."""
+    out = tmp_path_factory.mktemp("left")
+    done = evaluate(checkpoint, cells, unlabelled, "--out", out, "--limit", 20)
     assert done.exit_code == 0, done.output
-    page = (tmp_path / "e" / REPORT).read_text()
-    told = json.loads((tmp_path / "e" / FIGURES).read_text())
+    return (out / REPORT).read_text(), json.loads((out / FIGURES).read_text())
+
+
+def test_the_command_leaves_a_report_and_figures(left):
+    page, told = left
     for words in ("cells.cxi: 20 frames of 32×32", "Fourier ring correlation", "Where this comes from"):
         assert words in page
     assert "http" not in page.split("</style>")[1]
@@ -223,6 +232,44 @@ def test_the_command_leaves_a_report_and_figures(checkpoint, cells, unlabelled, 
     assert judged["against_the_reference"]["tiles"]["circular_rms_rad"]["count"] == 20
     assert unjudged["against_the_reference"] is None
     assert told["command"].endswith("--limit 20")
+
+
+def test_a_checkpoint_says_by_itself_how_far_it_believes_its_tiles(checkpoint):
+    said = open_model(str(checkpoint)).tell(np.ones((3, 1, 32, 32), np.float32))
+    assert said.residual.shape == (3,)
+    assert said.radius.shape == said.phase_rad.shape
+    assert said.spread_rad.min() > 0
+
+
+def test_the_report_says_what_tells_where_the_network_is_wrong(left):
+    page, told = left
+    for words in (
+        "What says where it is wrong",
+        "What stitching is worth",
+        "Is the expected error the true one?",
+    ):
+        assert words in page
+    judged, unjudged = told["scans"]
+    spearman = {row["candidate"]: row["frames"] for row in judged["foretelling"]["rankings"]}
+    assert list(spearman) == list(CANDIDATES)
+    assert -1 <= spearman[CONFIDENCE] <= 1
+    assert np.shape(judged["foretelling"]["calibration"]["mosaic"]) == (10, 2)
+    assert judged["stitching"][0]["phase_rms_rad"] > 0
+    assert (unjudged["foretelling"], unjudged["stitching"]) == (None, [])
+
+
+def test_a_model_is_judged_on_simulated_scans_without_any_measured_one(checkpoint, tmp_path):
+    done = evaluate(checkpoint, "--held-out", 1, "--out", tmp_path / "e")
+    assert done.exit_code == 0, done.output
+    assert "held out: On objects that it has not seen" in done.output
+    told = json.loads((tmp_path / "e" / FIGURES).read_text())
+    assert told["scans"] == []
+    assert {row["family"] for row in told["held_out"]["scans"]} == set(EVERY_FAMILY)
+    assert {row["exposure"] for row in told["held_out"]["scans"]} == {0.5, 1.0, 2.0}
+    unseen, seen, everything = told["held_out"]["groups"].values()
+    assert (unseen["scans"], everything["scans"]) == (2, unseen["scans"] + seen["scans"])
+    assert "kinds of objects not shown in training" in (tmp_path / "e" / REPORT).read_text()
+    assert "--held-out 1" in told["command"]
 
 
 def test_a_shipped_bundle_is_judged_by_its_name():
@@ -252,4 +299,5 @@ def test_bad_input_is_one_line_and_exit_code_2(checkpoint, cells, tmp_path):
     assert "not a checkpoint" in refusal(cells, cells, *out)
     assert "no such scan file" in refusal(checkpoint, tmp_path / "nowhere.cxi", *out)
     assert "frames are (128, 128), the model takes (32, 32)" in refusal(checkpoint, STAR, *out)
+    assert "nothing to judge on" in refusal(checkpoint, *out)
     assert not (tmp_path / "e").exists()

@@ -126,7 +126,7 @@ def test_baselines_train_by_the_same_command(tmp_path, method):
         ("--data usaf --probe x.cxi", "give --probe to learn from simulated frames, or --data"),
         ("--data nowhere.cxi", "neither a file nor one of the sets"),
         ("--data usaf --samples 3", "--samples goes with --probe only"),
-        ("--probe x.cxi --split rows", "--split goes with --data only"),
+        ("--probe x.cxi --split rows", "--split goes with --data or --self-supervised only"),
     ],
 )
 def test_options_that_make_no_sense_are_told_in_one_line(tmp_path, words, reason):

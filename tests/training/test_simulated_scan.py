@@ -4,8 +4,9 @@ from click.testing import CliRunner
 
 from model.judge import forward_residual
 from model.scans import open_scan
-from training.simulated_scan import ScanRecipe, command, raster_corners, simulate_scan
+from training.simulated_scan import command
 from training.simulation.camera import CameraRecipe
+from training.simulation.raster import ScanRecipe, raster_corners, simulate_scan
 
 STILL = CameraRecipe(flux_jitter=0, mode_jitter=0, background_counts=0)
 

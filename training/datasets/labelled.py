@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 
 import numpy as np
 from numpy.typing import NDArray
@@ -47,6 +47,7 @@ class LabelledSet:
         phase_rad: (N, h, w) float32 of the tiles, the numbers that the labels hold (not wrapped again).
         corners_px: (N, 2) top-left (row, column) of each tile in the object, whole pixels.
         raster: (N, 2) scan line and place within it, from 0.
+        directions: (2, 2) unit vectors y, x along which the numbers of lines and of places grow.
         probe: (M, H, W) complex64 modes, None where it is not known.
         truth_amplitude, truth_phase_rad: (Y, X) float32 labels that the tiles were cut from; None where
             only tiles are known.
@@ -69,6 +70,7 @@ class LabelledSet:
     photons: float = 1.0
     object_pixel_m: float | None = None
     first_test_line: int | None = None
+    directions: NDArray[np.float64] = field(default_factory=lambda: np.eye(2))
 
     def __post_init__(self) -> None:
         """Raise ValueError where the parts do not fit."""
@@ -83,6 +85,8 @@ class LabelledSet:
 
     def in_photons(self) -> LabelledSet:
         """Return the same set with its intensities as photons a pixel."""
+        if self.photons == 1:
+            return self  # no second copy of the frames
         return replace(self, counts=self.counts * np.float32(self.photons), photons=1.0)
 
     def __len__(self) -> int:

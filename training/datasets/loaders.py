@@ -9,11 +9,12 @@ from typing import Any, Final
 
 import numpy as np
 from numpy.typing import NDArray
-from skimage.filters import threshold_otsu
 from skimage.transform import resize
 
 from model.scans import Reference, ScanFile, ScanFileError
 from training.datasets.labelled import LabelledSet, cut_tiles
+from training.datasets.part import counts_of, reference_of, restricted
+from training.datasets.raster import find_raster
 
 PTYCHONN_PIXEL_M: Final = 10e-9  # of the labels, as their file's name says
 PTYCHONN_STEP_PX: Final = 3  # 30 nm between neighbours of the raster
@@ -22,43 +23,46 @@ PTYCHONN_CROP: Final = 8  # an eighth is cropped at each side: 32 of 256 pixels
 PTYCHONN_FLOOR: Final = 3  # smaller counts are taken as 0
 
 
-def labelled_from_scan(scan: ScanFile, edge: int | None = None) -> LabelledSet:
+def labelled_from_scan(
+    scan: ScanFile, edge: int | None = None, frames: NDArray[np.int64] | None = None
+) -> LabelledSet:
     """Return the frames of a scan whose tile lies inside the reference's object, with that tile.
 
     A tile is the window of the object at the frame's position rounded to whole pixels, centred on the
-    probe. Masked pixels count 0. Scan lines come from the positions: see `raster_places`.
+    probe. Masked pixels count 0. Scan lines come from the positions: see `find_raster`.
 
     Args:
         scan: open, with a reference.
         edge: of the tiles, pixels; by default the frame's.
+        frames: (n,) indices of those to take; the object is then cropped to what they see. All where None.
 
     Raises:
         ScanFileError: there is no reference, it does not fit the frames, or no tile lies inside it.
     """
-    reference = scan.reference()
-    if reference is None:
+    found = reference_of(scan)
+    if found is None:
         raise ScanFileError(f"{scan.path}: no reference reconstruction in it, so no labels to learn")
-    if len(reference.positions_px) != len(scan):
-        raise ScanFileError(
-            f"{scan.path}: {len(scan)} frames, but {len(reference.positions_px)} positions in the reference"
-        )
+    which = np.arange(len(scan)) if frames is None else frames
+    reference = found if frames is None else restricted(found, which)
     size = min(scan.frame_shape) if edge is None else edge
     corners = _tile_corners_px(reference, scan.frame_shape, size)
     inside = np.all((corners >= 0) & (corners + size <= reference.object.shape), axis=1)
     if not inside.any():
         raise ScanFileError(f"{scan.path}: no tile of {size} pixels lies inside the reference's object")
     amplitude, phase_rad = _polar(reference.object)
+    raster = find_raster(scan.positions_m)
     return LabelledSet(
         name=scan.path.stem,
-        counts=_counts(scan, inside),
+        counts=counts_of(scan, which[inside]).astype(np.float32, copy=False),
         amplitude=cut_tiles(amplitude, corners[inside], size),
         phase_rad=cut_tiles(phase_rad, corners[inside], size),
         corners_px=corners[inside],
-        raster=raster_places(scan.positions_m)[inside],
+        raster=raster.places[which[inside]],
         probe=reference.probe,
         truth_amplitude=amplitude,
         truth_phase_rad=phase_rad,
         object_pixel_m=reference.object_pixel_m,
+        directions=raster.directions,
     )
 
 
@@ -69,53 +73,8 @@ def _tile_corners_px(reference: Reference, frame_shape: tuple[int, int], size: i
     return corners
 
 
-def _counts(scan: ScanFile, which: NDArray[np.bool_]) -> NDArray[np.float32]:
-    counts: NDArray[np.float32] = scan.frames()[which].astype(np.float32)
-    if scan.mask is not None:
-        counts[:, scan.mask] = 0
-    return counts
-
-
 def _polar(transmission: NDArray[np.complex64]) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
     return np.abs(transmission), np.angle(transmission)
-
-
-def raster_places(positions_m: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return scan line and place within it, (N, 2) from 0, recovered from positions (N, 2) y, x.
-
-    The slow axis is the one along which consecutive frames move less. Sorted along it, positions of one
-    line lie close together and lines apart: the gaps are told into the two kinds by Otsu's threshold
-    (IEEE Trans. Syst. Man Cybern. 9, 62 (1979)). Lines are numbered along the slow axis and places along
-    the fast one, whichever way the beam went. Positions on no raster still fall into bands by slow axis.
-    """
-    slow = int(np.argmin(np.abs(np.diff(positions_m, axis=0)).sum(axis=0))) if len(positions_m) > 1 else 0
-    order = np.argsort(positions_m[:, slow], kind="stable")
-    gaps = np.diff(positions_m[order, slow])
-    lines = np.zeros(len(positions_m), np.int64)
-    if gaps.size:
-        lines[order[1:]] = np.cumsum(_between_lines(gaps))
-    return np.stack([lines, _places(lines, positions_m[:, 1 - slow])], axis=1)
-
-
-def _between_lines(gaps: NDArray[np.float64]) -> NDArray[np.bool_]:
-    """Return which gaps lie between two lines; none where all gaps are alike.
-
-    Otsu's threshold is the lowest of the equally good ones and may graze the smaller kind; halfway between
-    the means of the two kinds is clear of both.
-    """
-    large = np.asarray(gaps > threshold_otsu(gaps))  # type: ignore[no-untyped-call]
-    if not large.any():
-        return large
-    return np.asarray(gaps > (gaps[large].mean() + gaps[~large].mean()) / 2)
-
-
-def _places(lines: NDArray[np.int64], along: NDArray[np.float64]) -> NDArray[np.int64]:
-    """Return each position's rank along its line."""
-    order = np.lexsort((along, lines))
-    _, starts, counts = np.unique(lines[order], return_index=True, return_counts=True)
-    places = np.empty(len(lines), np.int64)
-    places[order] = np.arange(len(lines)) - np.repeat(starts, counts)
-    return places
 
 
 def load_ptychonn(diff: Path, labels: Path, edge: int = 64, lines: int = 161) -> LabelledSet:

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from contextlib import AbstractContextManager, contextmanager
 from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 from scipy.ndimage import find_objects
 
+from model.bundle import TrustDescription
 from training.datasets.labelled import LabelledSet
 from training.judging.metrics import ImageFigures, TileFigures, circular_figures, judge_image, judge_tiles
-from training.judging.predictor import Predict
+from training.judging.predictor import Predict, Predictor
+from training.judging.said import Said
 from training.judging.spectrum import BandShares, band_shares, power_spectrum, radial_mean
 from training.judging.stitching import Stitched, stitch_as_paper, stitch_on_circle
+from training.judging.stopwatch import Spent, timed
 
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
@@ -45,11 +48,19 @@ class Painted:
         amplitude: (n, h, w) float32, None from a network that predicts phase only.
         phase_rad: (n, h, w) float32.
         seconds: that the network took, without its first, untimed batch.
+        spread_rad: (n, h, w) float32 circular standard deviation of the phase; None: it does not say.
+        residual: (n,) float32 forward residuals; None: it does not say.
+        processor_seconds: of the same work.
+        radius: (n, h, w) float32 √(c² + s²) before the projection onto the circle; None: it is not seen.
     """
 
     amplitude: Float32 | None
     phase_rad: Float32
     seconds: float
+    spread_rad: Float32 | None = None
+    residual: Float32 | None = None
+    radius: Float32 | None = None
+    processor_seconds: float = 0.0
 
     @property
     def frames_per_second(self) -> float:
@@ -134,19 +145,33 @@ def paint(predict: Predict, counts: NDArray[Any], progress: Progress = silent, b
         progress: told of frames painted.
         batch: frames at once.
     """
-    parts: list[tuple[Float32 | None, Float32]] = []
-    seconds = 0.0
+    parts: list[Said] = []
+    spent = Spent()
     predict(_batch(counts, 0, batch))  # the first run allocates
     with progress("painting", len(counts)) as advance:
         for start in range(0, len(counts), batch):
             some = _batch(counts, start, batch)
-            begun = time.perf_counter()
-            parts.append(predict(some))
-            seconds += time.perf_counter() - begun
+            said, took = timed(partial(predict, some))
+            parts.append(Said(*said))
+            spent += took
             advance(len(some))
-    amplitudes = [amplitude for amplitude, _ in parts if amplitude is not None]
-    phases = np.concatenate([phase_rad for _, phase_rad in parts])
-    return Painted(np.concatenate(amplitudes) if amplitudes else None, phases, seconds)
+    return Painted(
+        amplitude=_joined([said.amplitude for said in parts]),
+        phase_rad=np.concatenate([said.phase_rad for said in parts]),
+        seconds=spent.wall_s,
+        processor_seconds=spent.processor_s,
+        spread_rad=_joined([said.spread_rad for said in parts]),
+        residual=_joined([said.residual for said in parts]),
+        radius=_joined([said.radius for said in parts]),
+    )
+
+
+def find_trust(model: Predictor, progress: Progress = silent) -> TrustDescription | None:
+    """Return when a model is to be believed, None where nobody knows; a checkpoint takes its time."""
+    with progress("calibrating", 1) as advance:
+        trust = model.calibrate()
+        advance(1)
+    return trust
 
 
 def evaluate_set(
@@ -212,7 +237,7 @@ def judge_painted(
         true_amplitude=truth[0],
         true_phase_rad=truth[1],
         tiles=judge_tiles(painted.amplitude, painted.phase_rad, *truth),
-        tile_rms_rad=_rms_of_tiles(painted.phase_rad, truth[1], weight),
+        tile_rms_rad=rms_of_tiles(painted.phase_rad, truth[1], weight),
         paper=_judge_mosaic(as_paper, painted, data, truth, where),
         circle=_judge_mosaic(on_circle, painted, data, truth, where),
     )
@@ -222,7 +247,20 @@ def _batch(counts: NDArray[Any], start: int, batch: int) -> Float32:
     return counts[start : start + batch, None].astype(np.float32)
 
 
-def _rms_of_tiles(phase_rad: Float32, truth_rad: Float32, weight: Float32 | None) -> Float64:
+def _joined(planes: list[Float32 | None]) -> Float32 | None:
+    """Return the batches of one plane as one, None where the network does not say it."""
+    said = [plane for plane in planes if plane is not None]
+    return np.concatenate(said) if said else None
+
+
+def rms_of_tiles(phase_rad: Float32, truth_rad: Float32, weight: Float32 | None) -> Float64:
+    """Return the circular RMS phase error of each tile (n,) under a weight, one phase removed from each.
+
+    Args:
+        phase_rad: (n, h, w), estimated.
+        truth_rad: (n, h, w).
+        weight: (h, w), 1 everywhere where None.
+    """
     pairs = zip(phase_rad, truth_rad, strict=True)
     return np.array([circular_figures(estimate, truth, weight).rms_rad for estimate, truth in pairs])
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from functools import cache, partial
 from pathlib import Path
 from typing import Any
 
@@ -12,17 +13,23 @@ import torch
 from numpy.typing import NDArray
 from torch.utils.flop_counter import FlopCounterMode
 
-from model.bundle import Bundle, BundleError, file_sha256, find_bundle, load_bundle
+from model.bundle import Bundle, BundleError, TrustDescription, file_sha256, find_bundle, load_bundle
+from model.network import Prediction
+from model.probe_informed import ProbeInformedNetwork
 from training.checkpoint import Checkpoint, CheckpointError, load_task, read_checkpoint
-from training.method import read_out
+from training.judging.calibration import calibrate_trust
+from training.judging.said import Said
+from training.method import ScalarPrediction, read_out
 from training.record import plan_of, training_record
 from training.task import ReconstructionTask
 
 Float32 = NDArray[np.float32]
-Predict = Callable[[Float32], tuple[Float32 | None, Float32]]
-"""Counts (B, 1, H, W) → amplitude (B, h, w), None without, and phase (B, h, w), radians."""
+Predict = Callable[[Float32], Said | tuple[Float32 | None, Float32]]
+"""Counts (B, 1, H, W) → amplitude (B, h, w), None without, and phase (B, h, w), radians; or more."""
 
+CALIBRATION_TILES = 32  # of each family of objects: what says when a checkpoint is to be believed
 _OUTPUTS = ("amplitude", "cos", "sin")
+_DOUBTS = ("spread_rad", "residual")  # a graph may have them
 _MACS_OF_A_FLOP = 0.5  # torch counts a multiplication and an addition as two
 
 
@@ -39,6 +46,8 @@ class Predictor:
         cost: what it takes to run it, by name.
         origin: what it is and how it was trained, by name.
         not_shown: families of objects that it has not learned from.
+        tell: the network with all that it says of its own tiles; None: it is not asked.
+        calibrate: returns when it is to be believed, None where nobody knows; a checkpoint finds out now.
     """
 
     name: str
@@ -50,6 +59,13 @@ class Predictor:
     cost: dict[str, str]
     origin: dict[str, str]
     not_shown: tuple[str, ...]
+    tell: Callable[[Float32], Said] | None = None
+    calibrate: Callable[[], TrustDescription | None] = lambda: None
+
+    @property
+    def fullest(self) -> Predict:
+        """The function that says most."""
+        return self.tell or self.predict
 
 
 def open_model(word: str) -> Predictor:
@@ -78,6 +94,38 @@ def predict_with(network: torch.nn.Module) -> Predict:
     return predict
 
 
+def tell_with(network: torch.nn.Module) -> Callable[[Float32], Said]:
+    """Return a torch network with all that it says as a function; it is put into evaluation mode."""
+    network.eval()
+
+    def tell(counts: Float32) -> Said:
+        with torch.inference_mode():
+            frames = torch.as_tensor(counts)
+            return _said(network, frames, network(frames))
+
+    return tell
+
+
+def _said(network: torch.nn.Module, counts: torch.Tensor, prediction: Prediction | ScalarPrediction) -> Said:
+    amplitude, phase_rad = read_out(prediction)
+    said = Said(None if amplitude is None else _plane(amplitude), _plane(phase_rad))
+    if not isinstance(prediction, Prediction):
+        return said
+    spread_rad, residual = prediction.spread_rad, None
+    if isinstance(network, ProbeInformedNetwork):
+        residual = network.residual(counts, prediction).float().numpy()
+    return said._replace(
+        spread_rad=None if spread_rad is None else _plane(spread_rad),
+        residual=residual,
+        radius=_plane(torch.hypot(prediction.raw_cos, prediction.raw_sin)),
+    )
+
+
+def _plane(values: torch.Tensor) -> Float32:
+    """Return a plane (B, 1, h, w) as (B, h, w)."""
+    return values[:, 0].float().numpy()
+
+
 def count_macs(network: torch.nn.Module, frame_shape: tuple[int, int]) -> int:
     """Return the multiplications with addition that one frame takes, in convolutions and matrix products."""
     counter = FlopCounterMode(display=False)
@@ -89,9 +137,10 @@ def count_macs(network: torch.nn.Module, frame_shape: tuple[int, int]) -> int:
 def _of_bundle(bundle: Bundle) -> Predictor:
     told = bundle.description
     not_shown = tuple(told.training.get("not_shown_in_training", ()))
+    tell = _tell_with_onnx(bundle)
     return Predictor(
         name=told.name,
-        predict=_predict_with_onnx(bundle),
+        predict=lambda counts: tell(counts)[:2],
         probe=bundle.probe,
         frame_shape=told.frame_shape,
         tile_shape=told.tile_shape,
@@ -107,24 +156,31 @@ def _of_bundle(bundle: Bundle) -> Predictor:
             **_training_in_words(told.training, not_shown),
         },
         not_shown=not_shown,
+        tell=tell,
+        calibrate=lambda: told.trust,
     )
 
 
-def _predict_with_onnx(bundle: Bundle) -> Predict:
+def _tell_with_onnx(bundle: Bundle) -> Callable[[Float32], Said]:
     try:
         import onnxruntime  # of the extra `cpu`: whoever evaluates checkpoints need not have it
     except ImportError as error:
         raise BundleError("running a bundle needs onnxruntime: pip install 'ptycholive[cpu]'") from error
-    session = onnxruntime.InferenceSession(bundle.onnx, providers=["CPUExecutionProvider"])
+    options = onnxruntime.SessionOptions()
+    options.intra_op_num_threads = torch.get_num_threads()  # as many as what it is compared with
+    session = onnxruntime.InferenceSession(bundle.onnx, options, providers=["CPUExecutionProvider"])
     dtype = np.dtype(bundle.description.counts_dtype)
     limits = np.iinfo(dtype)
+    there = {output.name for output in session.get_outputs()}
+    doubts = tuple(name for name in _DOUBTS if name in there)
 
-    def predict(counts: Float32) -> tuple[Float32 | None, Float32]:
+    def tell(counts: Float32) -> Said:
         whole = np.clip(np.rint(counts), limits.min, limits.max).astype(dtype)
-        amplitude, cos, sin = (plane[:, 0] for plane in session.run(_OUTPUTS, {"counts": whole}))
-        return amplitude, np.arctan2(sin, cos)
+        planes = session.run((*_OUTPUTS, *doubts), {"counts": whole})
+        amplitude, cos, sin, *rest = (plane[:, 0] if plane.ndim > 1 else plane for plane in planes)
+        return Said(amplitude, np.arctan2(sin, cos), **dict(zip(doubts, rest, strict=True)))
 
-    return predict
+    return tell
 
 
 def _of_checkpoint(checkpoint: Checkpoint) -> Predictor:
@@ -146,7 +202,19 @@ def _of_checkpoint(checkpoint: Checkpoint) -> Predictor:
             **_training_in_words(training, not_shown),
         },
         not_shown=not_shown,
+        tell=tell_with(task.network),
+        calibrate=cache(partial(_calibrated, checkpoint, task)),
     )
+
+
+def _calibrated(checkpoint: Checkpoint, task: ReconstructionTask) -> TrustDescription | None:
+    """Find out when a checkpoint is to be believed, as `export` does; None where it cannot be found out."""
+    if task.config.method is not None:
+        return None
+    try:
+        return calibrate_trust(task, plan_of(checkpoint), CALIBRATION_TILES)
+    except CheckpointError:  # no plan is known, so no frames like those that it learned from
+        return None
 
 
 def _cost_in_torch(task: ReconstructionTask, frame_shape: tuple[int, int]) -> dict[str, str]:

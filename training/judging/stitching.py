@@ -1,12 +1,14 @@
 """Whole scans of tiles → one field: as the paper averages them, and on the circle.
 
-Offline and all at once, on whole pixels; the live mosaic is `service.mosaic`.
+Offline and all at once; the live mosaic is `service.mosaic`. A corner may lie between pixels: then its tile
+is spread bilinearly over the pixels that it straddles.
 """
 
 from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass
+from math import floor
 from typing import Any, TypeVar
 
 import numpy as np
@@ -16,9 +18,10 @@ Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Complex128 = NDArray[np.complex128]
 Real = NDArray[np.floating[Any]]
-Corners = NDArray[np.integer[Any]]
+Corners = NDArray[np.integer[Any]] | NDArray[np.floating[Any]]
 Shape = tuple[int, int]
 Window = tuple[slice, slice]
+Fraction = tuple[float, float]
 Sum = TypeVar("Sum", Float64, Complex128)
 
 
@@ -125,10 +128,47 @@ def stitch_on_circle(
     )
 
 
+def stitch_angles(
+    amplitude: Real | None, phase_rad: Real, corners_px: Corners, shape: Shape, weight: Real | None = None
+) -> Stitched:
+    """Average angles as if they were numbers, and all else as `stitch_on_circle`: what not to do.
+
+    Raises:
+        ValueError: as `stitch_on_circle`.
+    """
+    _refuse_misfit(amplitude, phase_rad, corners_px, shape)
+    weight = _checked_weight(weight, (phase_rad.shape[1], phase_rad.shape[2]))
+    coverage = _coverage(weight, corners_px, shape)
+    return Stitched(
+        amplitude=_mean(amplitude, weight, corners_px, coverage),
+        phase_rad=_share(_add(phase_rad, weight, corners_px, np.zeros(shape)), coverage),
+        coverage=coverage.astype(np.float32),
+        agreement=None,
+    )
+
+
+def average(values: Real, corners_px: Corners, shape: Shape, weight: Real) -> Float32:
+    """Return the weighted mean over a field (Y, X) of whatever tiles say, 0 where no weight lies.
+
+    Args:
+        values: (N, h, w), or (N, 1, 1) where a tile says one value.
+        corners_px: (N, 2) top-left (row, column) of each tile in the field.
+        shape: (Y, X) of the field.
+        weight: (h, w), not negative.
+
+    Raises:
+        ValueError: parts do not fit each other, a weight is negative, or a tile reaches beyond the field.
+    """
+    _refuse_misplaced(len(values), corners_px, weight.shape, shape)
+    weight = _checked_weight(weight, (weight.shape[0], weight.shape[1]))
+    total = _add(values, weight, corners_px, np.zeros(shape))
+    return _share(total, _coverage(weight, corners_px, shape))
+
+
 def _add(tiles: NDArray[Any], weight: Float64, corners_px: Corners, total: Sum) -> Sum:
     """Add tiles (N, h, w) under their weight (h, w) to the running total (Y, X)."""
-    for tile, window in zip(tiles, _windows(corners_px, weight.shape), strict=True):
-        total[window] += weight * tile
+    for tile, (window, fraction) in zip(tiles, _places(corners_px, weight.shape), strict=True):
+        total[window] += _spread(weight * tile, fraction)
     return total
 
 
@@ -138,8 +178,8 @@ def _add_turned(tiles: NDArray[Any], weight: Float64, corners_px: Corners, total
     M is the weighted sum, not the mean: that angle makes Σ|M + w·T|² greatest, and pixels count by how many
     tiles already speak for them. A tile on empty ground is not turned, as arg 0 = 0.
     """
-    for tile, window in zip(tiles, _windows(corners_px, weight.shape), strict=True):
-        weighted = weight * tile
+    for tile, (window, fraction) in zip(tiles, _places(corners_px, weight.shape), strict=True):
+        weighted = _spread(weight * tile, fraction)
         turn = np.angle(np.vdot(weighted, total[window]))
         total[window] += weighted * np.exp(1j * turn)
     return total
@@ -161,10 +201,22 @@ def _share(total: Float64, coverage: Float64) -> Float32:
     return share.astype(np.float32)
 
 
-def _windows(corners_px: Corners, tile_shape: tuple[int, ...]) -> Iterator[Window]:
+def _places(corners_px: Corners, tile_shape: tuple[int, ...]) -> Iterator[tuple[Window, Fraction]]:
+    """Yield the window of the field that each tile straddles, and the fractions of a pixel in it."""
     height, width = tile_shape
-    for y, x in corners_px.tolist():
-        yield np.s_[y : y + height, x : x + width]
+    for corner in corners_px:
+        (y, down), (x, right) = ((floor(at), at - floor(at)) for at in corner.tolist())
+        yield np.s_[y : y + height + (down > 0), x : x + width + (right > 0)], (down, right)
+
+
+def _spread(tile: NDArray[Any], fraction: Fraction) -> NDArray[Any]:
+    """Move a tile down and right by fractions of a pixel: each pixel is shared among those it straddles."""
+    for axis, part in enumerate(fraction):
+        if part:
+            ahead, behind = ([(0, 0), (0, 0)] for _ in range(2))
+            ahead[axis], behind[axis] = (1, 0), (0, 1)
+            tile = part * np.pad(tile, ahead) + (1 - part) * np.pad(tile, behind)
+    return tile
 
 
 def _checked_weight(weight: Real | None, tile_shape: Shape) -> Float64:
@@ -178,8 +230,11 @@ def _checked_weight(weight: Real | None, tile_shape: Shape) -> Float64:
 def _refuse_misfit(amplitude: Real | None, phase_rad: Real, corners_px: Corners, shape: Shape) -> None:
     if amplitude is not None and amplitude.shape != phase_rad.shape:
         raise ValueError(f"amplitudes {amplitude.shape} and phases {phase_rad.shape} do not fit")
-    if corners_px.shape != (len(phase_rad), 2):
-        raise ValueError(f"{len(phase_rad)} tiles need corners ({len(phase_rad)}, 2), not {corners_px.shape}")
-    tile_shape = phase_rad.shape[1:]
-    if (corners_px < 0).any() or (corners_px + np.array(tile_shape) > np.array(shape)).any():
+    _refuse_misplaced(len(phase_rad), corners_px, phase_rad.shape[1:], shape)
+
+
+def _refuse_misplaced(tiles: int, corners_px: Corners, tile_shape: tuple[int, ...], shape: Shape) -> None:
+    if corners_px.shape != (tiles, 2):
+        raise ValueError(f"{tiles} tiles need corners ({tiles}, 2), not {corners_px.shape}")
+    if (corners_px < 0).any() or (np.ceil(corners_px) + np.array(tile_shape) > np.array(shape)).any():
         raise ValueError(f"tiles of {tile_shape} at these corners reach beyond the field of {shape}")

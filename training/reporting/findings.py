@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -18,22 +18,29 @@ from model.judge import (
     fourier_ring_correlation,
     likeness,
 )
-from model.optics import tile_residual
 from model.scans import Reference, ScanFile, ScanFileError
 from training.datasets.loaders import labelled_from_scan
+from training.datasets.part import Indices, counts_of, reference_of, restricted
+from training.judging.against_time import Bench, Resemblance, TimedWay, race
 from training.judging.evaluation import (
     DARK,
     Evaluation,
     Painted,
     Progress,
     evaluate_set,
+    find_trust,
     paint,
     silent,
     transmission,
 )
+from training.judging.foretelling import Foretold, foretell
 from training.judging.iterative import IterativeSettings, reconstruct
+from training.judging.iterative_frames import frames_of
+from training.judging.painted_scan import PaintedScan, painted_scan, residuals_of
 from training.judging.predictor import Predictor
 from training.judging.stitching import Stitched, stitch_on_circle
+from training.judging.stitching_gains import StitchingWay, stitching_ways
+from training.judging.stopwatch import Spent
 from training.reporting.verdict import Residuals, counting_noise
 
 Complex64 = NDArray[np.complex64]
@@ -48,6 +55,7 @@ class Field:
     """The frames of a scan that are judged, and where they lie.
 
     Attributes:
+        frames: (n,) their numbers in the scan.
         counts: (n, H, W) photons a pixel.
         positions_px: (n, 2) float64 top-left corner of each frame's patch in the object.
         shape: (Y, X) of the object.
@@ -56,6 +64,7 @@ class Field:
         reference: of the same object, None where there is none.
     """
 
+    frames: Indices
     counts: NDArray[Any]
     positions_px: NDArray[np.float64]
     shape: tuple[int, int]
@@ -111,6 +120,10 @@ class ScanFindings:
         evaluation: against the reference's tiles, None without a reference.
         rings: Fourier ring correlation with the reference.
         rivals: the network first, then the iterative engines that were asked for.
+        foretold: what was said of the errors against the reference, None without a reference.
+        ways: what becomes of the mosaic as it is stitched with more and more care, none without a reference.
+        beside: mosaic and reference → each of the file's reconstructions → how alike; empty for but one.
+        race: ways to reconstruct the frames against time; empty where it was not asked for.
     """
 
     name: str
@@ -124,6 +137,10 @@ class ScanFindings:
     evaluation: Evaluation | None
     rings: FourierRings | None
     rivals: tuple[Rival, ...]
+    foretold: Foretold | None
+    ways: tuple[StitchingWay, ...]
+    beside: Mapping[str, Mapping[str, Resemblance]]
+    race: tuple[TimedWay, ...]
 
 
 def judge_scan(
@@ -132,6 +149,8 @@ def judge_scan(
     engines: Sequence[IterativeSettings] = (),
     limit: int | None = None,
     progress: Progress = silent,
+    frames: Indices | None = None,
+    against_time_s: float | None = None,
 ) -> ScanFindings:
     """Paint a scan with a model and judge it by the frames, and by the scan's reference where it has one.
 
@@ -141,14 +160,16 @@ def judge_scan(
         engines: iterative engines to run on the same frames.
         limit: take only this many frames, from the first.
         progress: told of frames painted and iterations done.
+        frames: (n,) numbers of those that are judged; all where None.
+        against_time_s: seconds that each way to reconstruct the frames is given; None: no such comparison.
 
     Raises:
         ScanFileError: the scan does not fit the model, or lacks what is needed.
         ValueError: positions and reference do not fit, or an engine diverged.
     """
-    field = read_field(scan, model, limit)
+    field = read_field(scan, model, (np.arange(len(scan)) if frames is None else frames)[:limit])
     evaluation = None if field.reference is None else _evaluate(scan, field, model, progress)
-    painted = paint(model.predict, field.counts, progress) if evaluation is None else evaluation.painted
+    painted = paint(model.fullest, field.counts, progress) if evaluation is None else evaluation.painted
     stitched = _stitch(field, painted) if evaluation is None else evaluation.circle.stitched
     where = (stitched.coverage > DARK) & field.well_lit
     mosaic = _mosaic(field, stitched, where)
@@ -156,6 +177,8 @@ def judge_scan(
     network = Rival(
         model.name, residuals.mosaic, painted.seconds / len(field.counts), _alike(field, mosaic, where)
     )
+    laid = _laid(field, painted, where)
+    bench = _bench(field, where)
     return ScanFindings(
         name=scan.path.name,
         field=field,
@@ -164,20 +187,24 @@ def judge_scan(
         mosaic=mosaic,
         where=where,
         residuals=residuals,
-        frame_residuals=frame_residuals(field, painted),
+        frame_residuals=residuals_of(painted, field.counts, field.probe),
         evaluation=evaluation,
         rings=_rings(field, mosaic, where),
         rivals=(network, *(_rival(field, settings, where, progress) for settings in engines)),
+        foretold=None if laid is None else foretell(laid, find_trust(model, progress)),
+        ways=() if laid is None else stitching_ways(laid),
+        beside=_beside(field, bench, mosaic),
+        race=() if against_time_s is None else _race(bench, mosaic, painted, against_time_s, progress),
     )
 
 
-def read_field(scan: ScanFile, model: Predictor, limit: int | None) -> Field:
-    """Return the frames of a scan, with the grid of its reference or else one of their own.
+def read_field(scan: ScanFile, model: Predictor, frames: Indices) -> Field:
+    """Return some frames of a scan, with what they see of its reference's grid or else one of their own.
 
     Raises:
         ScanFileError: the frames are not of the model's shape, or pixel or probe are not known.
     """
-    reference = scan.reference()
+    reference = reference_of(scan)
     pixel_m = scan.object_pixel_m or model.object_pixel_m
     probe = model.probe if reference is None or model.probe is not None else reference.probe
     if scan.frame_shape != model.frame_shape:
@@ -187,17 +214,15 @@ def read_field(scan: ScanFile, model: Predictor, limit: int | None) -> Field:
     if pixel_m is None or probe is None:
         raise ScanFileError(f"{scan.path}: neither it nor the model tells the object's pixel and the probe")
     if reference is None:
-        positions = to_pixels(scan.positions_m[:limit], pixel_m)
+        positions = to_pixels(scan.positions_m[frames], pixel_m)
         positions -= np.floor(positions.min(axis=0))
         extent = np.ceil(positions.max(axis=0)).astype(int) + np.array(scan.frame_shape)
         shape = (int(extent[0]), int(extent[1]))
     else:
-        positions = reference.positions_px[:limit]
+        reference = restricted(reference, frames)
+        positions = reference.positions_px
         shape = (reference.object.shape[0], reference.object.shape[1])
-    counts = scan.frames(slice(limit))
-    if scan.mask is not None:
-        counts[:, scan.mask] = 0
-    return Field(counts, positions, shape, probe, pixel_m, reference)
+    return Field(frames, counts_of(scan, frames), positions, shape, probe, pixel_m, reference)
 
 
 def box_around(where: NDArray[np.bool_]) -> Box:
@@ -208,13 +233,6 @@ def box_around(where: NDArray[np.bool_]) -> Box:
     return slice(int(rows[0]), int(rows[-1]) + 1), slice(int(columns[0]), int(columns[-1]) + 1)
 
 
-def frame_residuals(field: Field, painted: Painted) -> NDArray[np.float64]:
-    """Return how far each frame (n,) is from the tile painted for it: what the service shows live."""
-    tiles = transmission(painted.amplitude, painted.phase_rad)
-    pairs = zip(tiles, field.counts, strict=True)
-    return np.array([tile_residual(field.probe, tile, counts) for tile, counts in pairs])
-
-
 def _evaluate(scan: ScanFile, field: Field, model: Predictor, progress: Progress) -> Evaluation:
     height, width = model.tile_shape
     if height != width:
@@ -222,13 +240,43 @@ def _evaluate(scan: ScanFile, field: Field, model: Predictor, progress: Progress
             f"{scan.path}: a reference is cut into square tiles, the model paints {height}×{width}"
         )
     return evaluate_set(
-        model.predict,
-        labelled_from_scan(scan, height),
+        model.fullest,
+        labelled_from_scan(scan, height, field.frames),
         np.arange(len(field.counts)),
         weight=probe_weight(field.probe, model.tile_shape),
         where=field.well_lit,
         progress=progress,
     )
+
+
+def _laid(field: Field, painted: Painted, where: NDArray[np.bool_]) -> PaintedScan | None:
+    """Return the tiles on the reference's object, None without a reference."""
+    if field.reference is None:
+        return None
+    return painted_scan(painted, field.counts, replace(field.reference, probe=field.probe), where)
+
+
+def _bench(field: Field, where: NDArray[np.bool_]) -> Bench:
+    """Return what objects of the field are judged by."""
+    reference = field.reference
+    objects = {} if reference is None else {"object": reference.object, **reference.others}
+    frames = frames_of(field.counts, field.positions_px, field.probe, object_shape=field.shape)
+    return Bench(frames, objects, where)
+
+
+def _race(
+    bench: Bench, mosaic: Complex64, painted: Painted, limit_s: float, progress: Progress
+) -> tuple[TimedWay, ...]:
+    spent = Spent(painted.seconds, painted.processor_seconds)
+    return race(bench, mosaic, spent, limit_s, progress)
+
+
+def _beside(field: Field, bench: Bench, mosaic: Complex64) -> dict[str, dict[str, Resemblance]]:
+    reference = field.reference
+    if reference is None or not reference.others:
+        return {}
+    objects = {"the network's mosaic": mosaic, "object, the reference": reference.object}
+    return {name: bench.resemblances(found) for name, found in objects.items()}
 
 
 def _stitch(field: Field, painted: Painted) -> Stitched:

@@ -30,11 +30,11 @@ class Theme(NamedTuple):
     """Colours of a picture's text and lines."""
 
     ink: str
-    lines: tuple[str, str, str, str]
+    lines: tuple[str, ...]
 
 
-PLATE = Theme("#d5dae1", ("#6ea8fe", "#ffb454", "#7ee0b0", "#ff8f8f"))
-LIGHT = Theme("#353b43", ("#1f5fd0", "#c25e00", "#16794c", "#b42318"))
+PLATE = Theme("#d5dae1", ("#6ea8fe", "#ffb454", "#7ee0b0", "#ff8f8f", "#c9a5ff", "#8fd8e8"))
+LIGHT = Theme("#353b43", ("#1f5fd0", "#c25e00", "#16794c", "#b42318", "#7540c0", "#0f7490"))
 DARK = PLATE
 
 
@@ -59,12 +59,13 @@ class Panel:
 
 @dataclass(frozen=True, slots=True, eq=False)
 class Curve:
-    """One line of a chart."""
+    """One line of a chart; with a marker (matplotlib's word) at each of its points."""
 
     name: str
     x: Image
     y: Image
     dashed: bool = False
+    marker: str = ""
 
 
 @dataclass(frozen=True, slots=True)
@@ -74,6 +75,7 @@ class Chart:
     Attributes:
         x, y: of the axes, with units.
         logarithmic: both axes.
+        logarithmic_x: that axis alone.
         bands: x where bands part, and what each band is called.
         y_limits: None: as the curves need.
     """
@@ -81,6 +83,7 @@ class Chart:
     x: str
     y: str
     logarithmic: bool = False
+    logarithmic_x: bool = False
     bands: tuple[Sequence[float], Sequence[str]] = ((), ())
     y_limits: tuple[float, float] | None = None
 
@@ -161,7 +164,7 @@ def curves(lines: Sequence[Curve], chart: Chart) -> Themed:
         _draw_bands(axes, chart, theme)
         for line, colour in zip(lines, cycle(theme.lines), strict=False):
             style = "--" if line.dashed else "-"
-            axes.plot(line.x, line.y, style, color=colour, label=line.name, linewidth=1.8)
+            axes.plot(line.x, line.y, style, color=colour, label=line.name, linewidth=1.8, marker=line.marker)
         axes.legend(frameon=False)
 
     return _chart(draw, chart)
@@ -203,8 +206,9 @@ def _chart(draw: Callable[[Axes, Theme], None], chart: Chart) -> Themed:
 def _dress(axes: Axes, chart: Chart) -> None:
     axes.set_xlabel(chart.x)
     axes.set_ylabel(chart.y)
-    if chart.logarithmic:
+    if chart.logarithmic or chart.logarithmic_x:
         axes.set_xscale("log")
+    if chart.logarithmic:
         axes.set_yscale("log")
     if chart.y_limits:
         axes.set_ylim(*chart.y_limits)

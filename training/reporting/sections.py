@@ -5,6 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 import numpy as np
+import torch
 from numpy.typing import NDArray
 
 from model.judge import ONE_SEVENTH, circular_error
@@ -14,7 +15,9 @@ from training.judging.spectrum import BAND_EDGES
 from training.reporting import plots
 from training.reporting.findings import Rival, ScanFindings, box_around
 from training.reporting.plots import Chart, Curve, Panel
+from training.reporting.raced import beside_table, race_pictures, race_tables
 from training.reporting.report import Picture, Section, Table, Verdict
+from training.reporting.trusted import calibration_picture, foretelling_table, ways_table
 
 Image = NDArray[np.floating[Any]]
 
@@ -29,11 +32,20 @@ def section(found: ScanFindings, verdict: Verdict) -> Section:
     title = f"{found.name}: {frames} frames of {found.field.counts.shape[1]}×{found.field.counts.shape[2]}"
     evaluation = found.evaluation
     if evaluation is None:
-        tables = [_residuals(found), _rivals(found)]
-        return Section(title, verdict, tables, [_views(found), _residual_histogram(found), _tiles(found)])
-    tables = [_residuals(found), _bands(evaluation), _rivals(found)]
+        tables = [_residuals(found), _rivals(found), *_race_tables(found)]
+        pictures = [_views(found), *race_pictures(found.race), _residual_histogram(found), _tiles(found)]
+        return Section(title, verdict, tables, pictures)
+    tables = [_residuals(found), _bands(evaluation), _rivals(found), *_race_tables(found)]
+    if found.beside:
+        tables.append(beside_table(found.beside, found.field.pixel_m))
     tables += [_circular(evaluation, found.field.pixel_m), *_figures(evaluation)]
+    if found.foretold is not None:
+        tables += [foretelling_table([found.foretold]), ways_table([found.ways])]
     return Section(title, verdict, tables, _pictures(found, evaluation))
+
+
+def _race_tables(found: ScanFindings) -> list[Table]:
+    return race_tables(found.race, found.field.pixel_m, torch.get_num_threads()) if found.race else []
 
 
 def _residuals(found: ScanFindings) -> Table:
@@ -157,10 +169,12 @@ def _pictures(found: ScanFindings, evaluation: Evaluation) -> list[Picture]:
         _phase_row(found),
         *([] if found.stitched.amplitude is None else [_amplitude_row(found)]),
         _views(found),
+        *race_pictures(found.race),
         _spectra(found, evaluation),
         _ring_correlation(found),
         _error_histogram(evaluation),
         _foretold(found, evaluation),
+        *([] if found.foretold is None else [calibration_picture([found.foretold])]),
         _tiles(found),
     ]
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -9,48 +10,53 @@ import numpy as np
 from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
-from training.studies.tables import Key, Record, by_cell
+from training.studies.cells import Record
 
 _MARKERS = "osD^vP*Xph<>d"
 
 
-def plot_convergence(records: list[Record], path: Path) -> None:
-    """Draw the validation tiles' circular phase error by epoch, a line a cell, their spread as a band."""
-    figure, axes = _figure("epoch", "phase error of validation tiles, rad RMS")
-    for (key, group), marker in zip(by_cell(records).items(), _cycle(_MARKERS), strict=False):
+def plot_convergence(lines: dict[str, list[Record]], path: Path, look: str) -> None:
+    """Draw the validation tiles' circular phase error look by look, a line a cell, their spread as a band.
+
+    Args:
+        lines: records of a cell's seeds by its name.
+        path: SVG file to write.
+        look: after what validation frames were looked at, e.g. "epoch".
+    """
+    figure, axes = _figure(look, "phase error of validation tiles, rad RMS")
+    for (name, group), marker in zip(lines.items(), _cycle(_MARKERS), strict=False):
         curves = [record.get("history", {}).get("phase_rms_rad", []) for record in group]
         shortest = min(map(len, curves))
         if shortest:
-            _band(axes, np.array([curve[:shortest] for curve in curves]), _label(key), marker)
+            _band(axes, np.array([curve[:shortest] for curve in curves]), name, marker)
     axes.set_yscale("log")
     _save(figure, axes, path)
 
 
-def plot_cost(records: list[Record], path: Path) -> None:
-    """Draw each cell's phase error over its multiplications a frame; the marker's area is its parameters."""
+def plot_cost(lines: dict[str, list[Record]], path: Path, mosaic_rad: Callable[[Record], float]) -> None:
+    """Draw each cell's phase error over its multiplications a frame; the marker's area is its parameters.
+
+    Args:
+        lines: records of a cell's seeds by its name.
+        path: SVG file to write.
+        mosaic_rad: phase error of a record's mosaic.
+    """
     figure, axes = _figure("million multiplications a frame", "phase error of the mosaic, rad RMS")
-    for (key, group), marker in zip(by_cell(records).items(), _cycle(_MARKERS), strict=False):
+    for (name, group), marker in zip(lines.items(), _cycle(_MARKERS), strict=False):
         cost = group[0]["cost"]
         if cost["macs"] is None:  # an iterative reconstruction
             continue
-        errors = [record["stitched"]["circle"]["circular"]["rms_rad"] for record in group]
+        errors = [mosaic_rad(record) for record in group]
         size = 20 + cost["parameters"] / 3e4
-        axes.scatter(
-            [cost["macs"] / 1e6] * len(errors), errors, size, marker=marker, alpha=0.7, label=_label(key)
-        )
+        axes.scatter([cost["macs"] / 1e6] * len(errors), errors, size, marker=marker, alpha=0.7, label=name)
     axes.set_xscale("log")
     _save(figure, axes, path)
 
 
 def _band(axes: Axes, curves: Any, label: str, marker: str) -> None:
-    epochs, mean, std = np.arange(1, curves.shape[1] + 1), curves.mean(axis=0), curves.std(axis=0)
-    axes.plot(epochs, mean, marker=marker, markersize=3, linewidth=1, label=label)
-    axes.fill_between(epochs, mean - std, mean + std, alpha=0.15)
-
-
-def _label(key: Key) -> str:
-    data, split, method = key
-    return f"{method} ({data}, {split})"
+    looks, mean, std = np.arange(1, curves.shape[1] + 1), curves.mean(axis=0), curves.std(axis=0)
+    axes.plot(looks, mean, marker=marker, markersize=3, linewidth=1, label=label)
+    axes.fill_between(looks, mean - std, mean + std, alpha=0.15)
 
 
 def _cycle(markers: str) -> list[str]:

@@ -1,18 +1,13 @@
-"""Studies: grids of trainings, each cell trained, judged and written down once."""
+"""Studies of published methods on labelled sets: grids of sets, splits and methods."""
 
 from __future__ import annotations
 
-import fcntl
 import json
-import os
-import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from dataclasses import asdict, dataclass, replace
 from pathlib import Path
-from typing import Any, get_args
+from typing import get_args
 
-from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
+import click
 
 from training.checkpoint import load_task, read_checkpoint
 from training.datasets.labelled import LabelledSet
@@ -20,23 +15,47 @@ from training.datasets.sets import open_set
 from training.datasets.splits import SplitName, split_set
 from training.judging.evaluation import Evaluation, JudgedMosaic, Painted, evaluate_set, judge_painted
 from training.judging.iterative import Engine
-from training.judging.iterative_tiles import paint_iteratively
 from training.judging.metrics import as_json
+from training.judging.object_tiles import paint_iteratively
 from training.judging.predictor import count_macs, predict_with
 from training.labelled_plan import LabelledPlan
 from training.methods import ABLATIONS, BASELINES
 from training.plan import Precision
 from training.provenance import environment
-from training.run import BEST, LAST, fit, prepare
+from training.run import BEST
+from training.studies.cells import Cell, Record, history, read_record, seconds_between_looks, write_whole
+from training.studies.tables import by_cell, study_table, verdicts
 from training.task import ReconstructionTask
 
-FIGURES = "figures.json"  # of a cell's folder; its being there says that the cell is done
 KEPT_PX = 48  # of each tile's middle in the paper's stitching; its synthetic tiles are smaller than that
-Record = dict[str, Any]
 
 
-class CellBusyError(Exception):
-    """Another process works on this cell."""
+@dataclass(frozen=True, slots=True)
+class LabelledCell:
+    """One training of a published method on a labelled set."""
+
+    plan: LabelledPlan
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies below the study's folder."""
+        plan = self.plan
+        method = plan.method if plan.epochs is None else f"{plan.method}-{plan.epochs}"
+        return Path(plan.data, plan.split, method, f"seed-{plan.seed}")
+
+    @property
+    def title(self) -> str:
+        """What a person is told while it trains."""
+        plan = self.plan
+        return f"{plan.method} on {plan.data}, {plan.split}, seed {plan.seed}"
+
+    def judge(self, trained: Path) -> Record:
+        """Return the figures of the best checkpoint in a folder on the test frames of the split.
+
+        Raises:
+            CheckpointError: there is none.
+        """
+        return judge_cell(self.plan, trained)
 
 
 @dataclass(frozen=True, slots=True)
@@ -60,6 +79,7 @@ class Study:
         fewer: epochs of methods whose published number takes days without a GPU.
         engines: iterative ones that reconstruct the same test frames.
         iterations: of each engine.
+        claims: whether the paper printed what each of the methods gives.
     """
 
     title: str
@@ -70,6 +90,42 @@ class Study:
     fewer: tuple[tuple[str, int], ...] = ()
     engines: tuple[Engine, ...] = ()
     iterations: int = 50
+    claims: bool = False
+
+    @property
+    def look(self) -> str:
+        """After what a cell's validation frames are looked at."""
+        return "epoch"
+
+    def prepare(self, _: Path) -> None:
+        """Do nothing: sets are made when they are opened."""
+
+    def cells(self, _: Path, seeds: int, precision: Precision) -> list[Cell]:
+        """Return the cells, all of one seed before those of the next."""
+        return [LabelledCell(plan) for plan in self.plans(seeds, precision)]
+
+    def reconstruct(self, root: Path) -> list[Record]:
+        """Reconstruct the same test frames iteratively: minutes, so they are made whenever they lack."""
+        records = []
+        for cell in self.reconstructions():
+            click.echo(f"{cell.engine} on {cell.data}, {cell.split}", err=True)
+            records.append(reconstruct_cell(cell, root))
+        return records
+
+    def lines(self, records: list[Record]) -> dict[str, list[Record]]:
+        """Return records by what a plot calls them."""
+        return {
+            f"{method} ({data}, {split})": group for (data, split, method), group in by_cell(records).items()
+        }
+
+    def mosaic_rad(self, record: Record) -> float:
+        """Return a record's phase error of the mosaic on the circle, rad RMS."""
+        error: float = record["stitched"]["circle"]["circular"]["rms_rad"]
+        return error
+
+    def table(self, records: list[Record]) -> str:
+        """Return a row a cell, and where the paper printed claims, what became of them."""
+        return study_table(records, verdicts(records) if self.claims else {})
 
     def reconstructions(self) -> list[Reconstruction]:
         """Return the iterative reconstructions that stand beside the cells, one of each set and split."""
@@ -81,7 +137,7 @@ class Study:
         ]
 
     def plans(self, seeds: int, precision: Precision) -> list[LabelledPlan]:
-        """Return the cells, all of one seed before those of the next."""
+        """Return what is trained, all of one seed before those of the next."""
         fewer = dict(self.fewer)
         return [
             LabelledPlan(data, method, split, self.epochs or fewer.get(method), precision, seed)
@@ -110,6 +166,7 @@ STUDIES: dict[str, Study] = {
         ("rows",),
         ("paper", *ABLATIONS),
         epochs=10,
+        claims=True,
     ),
     "methods": Study(
         "The paper's method beside others",
@@ -134,46 +191,6 @@ STUDIES: dict[str, Study] = {
 }
 
 
-def folder_of(plan: LabelledPlan, root: Path) -> Path:
-    """Return where a cell lies below the study's folder."""
-    method = plan.method if plan.epochs is None else f"{plan.method}-{plan.epochs}"
-    return root / plan.data / plan.split / method / f"seed-{plan.seed}"
-
-
-def read_cell(plan: LabelledPlan, root: Path) -> Record | None:
-    """Return a cell's record, None where it is not done yet."""
-    file = folder_of(plan, root) / FIGURES
-    record: Record | None = json.loads(file.read_text(encoding="utf-8")) if file.is_file() else None
-    return record
-
-
-def run_cell(plan: LabelledPlan, root: Path, trainer_options: dict[str, Any] | None = None) -> Record:
-    """Train and judge a cell, or go on with it, and return its record.
-
-    Args:
-        plan: of the cell.
-        root: the study's folder.
-        trainer_options: handed to Lightning.
-
-    Raises:
-        CellBusyError: another process has it.
-        ScanFileError: the set cannot be made.
-        ValueError: what lies in the cell's folder is of another plan.
-    """
-    folder = folder_of(plan, root)
-    folder.mkdir(parents=True, exist_ok=True)
-    with _alone_in(folder):
-        done = read_cell(plan, root)
-        if done is not None:
-            return done
-        begun = time.monotonic()
-        fit(prepare(plan, folder, trainer_options=trainer_options))
-        record = judge_cell(plan, folder) | {"seconds": time.monotonic() - begun}
-        _write_whole(folder / FIGURES, json.dumps(record, indent=1))
-        (folder / f"{LAST}.ckpt").unlink(missing_ok=True)  # was for going on
-    return record
-
-
 def judge_cell(plan: LabelledPlan, folder: Path) -> Record:
     """Judge a trained cell's best checkpoint on the test frames of its split.
 
@@ -190,31 +207,9 @@ def judge_cell(plan: LabelledPlan, folder: Path) -> Record:
         "epochs": plan.total_epochs,
         "frames": {part: len(getattr(split, part)) for part in split._fields},
         **figures_of(found),
-        "cost": _cost(task, found, learned, len(split.train)),
+        "cost": cost_of(task, found.painted) | _pace(learned, len(split.train)),
         "history": learned,
         "environment": environment(),
-    }
-
-
-def history(folder: Path) -> Record:
-    """Return what a run logged after each epoch: losses and errors on the validation frames, and when.
-
-    A run that was stopped and went on logged to several files; its pauses do not count as time.
-    """
-    events: dict[int, Record] = {}
-    for file in sorted(folder.glob("events.out.tfevents.*")):
-        log = EventAccumulator(str(file)).Reload()
-        if "val/loss" not in log.Tags()["scalars"]:
-            continue
-        times = [event.wall_time for event in log.Scalars("val/loss")]
-        for loss, error, before in zip(
-            log.Scalars("val/loss"), log.Scalars("val/phase_rms_rad"), [None, *times], strict=False
-        ):
-            seconds = None if before is None else loss.wall_time - before
-            events[loss.step] = {"loss": loss.value, "phase_rms_rad": error.value, "seconds": seconds}
-    return {
-        key: [event[key] for _, event in sorted(events.items())]
-        for key in ("loss", "phase_rms_rad", "seconds")
     }
 
 
@@ -226,8 +221,8 @@ def reconstruct_cell(cell: Reconstruction, root: Path) -> Record:
         ValueError: it knows no probe or no truth.
     """
     file = root / cell.data / cell.split / f"{cell.engine}-{cell.iterations}.json"
-    if file.is_file():
-        done: Record = json.loads(file.read_text(encoding="utf-8"))
+    done = read_record(file)
+    if done is not None:
         return done
     data = open_set(cell.data)
     split = split_set(data, cell.split)
@@ -242,7 +237,7 @@ def reconstruct_cell(cell: Reconstruction, root: Path) -> Record:
         "environment": environment(),
     }
     file.parent.mkdir(parents=True, exist_ok=True)
-    _write_whole(file, json.dumps(record, indent=1))
+    write_whole(file, json.dumps(record, indent=1))
     return record
 
 
@@ -269,31 +264,15 @@ def _mosaic_record(mosaic: JudgedMosaic) -> Record:
     }
 
 
-def _cost(task: ReconstructionTask, found: Evaluation, learned: Record, frames: int) -> Record:
-    timed = sorted(seconds for seconds in learned["seconds"] if seconds is not None)
-    epoch_s = timed[len(timed) // 2] if timed else None
+def cost_of(task: ReconstructionTask, painted: Painted) -> Record:
+    """Return what a network costs: parameters, multiply-adds a frame, milliseconds a frame."""
     return {
         "parameters": sum(p.numel() for p in task.network.parameters()),
         "macs": count_macs(task.network, task.config.network.frame_shape),
-        "frame_ms": _frame_ms(found.painted),
-        "epoch_s": epoch_s,
-        "training_frames_per_s": frames / epoch_s if epoch_s else None,
+        "frame_ms": _frame_ms(painted),
     }
 
 
-@contextmanager
-def _alone_in(folder: Path) -> Iterator[None]:
-    """Hold the cell; the kernel lets go of it when the process ends, however it ends."""
-    with (folder / "lock").open("w") as file:
-        try:
-            fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError as error:
-            raise CellBusyError(f"{folder}: another process trains this cell") from error
-        yield
-
-
-def _write_whole(path: Path, text: str) -> None:
-    """Write a file so that it is there whole or not at all."""
-    half = path.with_name(f".{path.name}.{os.getpid()}.part")
-    half.write_text(text, encoding="utf-8")
-    half.replace(path)
+def _pace(learned: Record, frames: int) -> Record:
+    epoch_s = seconds_between_looks(learned)
+    return {"epoch_s": epoch_s, "training_frames_per_s": frames / epoch_s if epoch_s else None}

@@ -153,18 +153,19 @@ def study_table(records: list[Record], said: Verdicts) -> str:
     """Return the study as a Markdown table, a row a cell, and under it the verdicts."""
     titles = ["set", "split", "method", "seeds", "epochs", *(column.title for column in COLUMNS)]
     rows = [_row(key, group) for key, group in by_cell(records).items()]
-    tables = [_markdown(titles, rows)]
+    tables = [markdown_table(titles, rows)]
     if said:
         tables.append(_verdict_table(said))
     return "\n".join(tables)
 
 
 def _row(key: Key, group: list[Record]) -> list[str]:
-    figures = (_mean_and_std(column, group) for column in COLUMNS)
-    return [*key, str(len(group)), str(group[0]["epochs"]), *figures]
+    figures = (mean_and_std(column, group) for column in COLUMNS)
+    return [*key, str(len(group)), str(group[0]["epochs"] or "–"), *figures]
 
 
-def _mean_and_std(column: Column, group: list[Record]) -> str:
+def mean_and_std(column: Column, group: list[Record]) -> str:
+    """Return a figure of a cell's seeds, "–" where none has it."""
     values = _values(column, group)
     if not values:
         return "–"
@@ -182,7 +183,7 @@ def _verdict_table(said: Verdicts) -> str:
         "in the paper",
         "verdict",
     ]
-    return _markdown(titles, [[method, *_verdict_cells(method, both)] for method, both in said.items()])
+    return markdown_table(titles, [[method, *_verdict_cells(method, both)] for method, both in said.items()])
 
 
 def _verdict_cells(method: str, both: tuple[Verdict, Verdict]) -> list[str]:
@@ -195,6 +196,7 @@ def _verdict_cells(method: str, both: tuple[Verdict, Verdict]) -> list[str]:
     return cells
 
 
-def _markdown(titles: list[str], rows: list[list[str]]) -> str:
+def markdown_table(titles: list[str], rows: list[list[str]]) -> str:
+    """Return a table in Markdown; every row has a word a title."""
     lines = [titles, ["---"] * len(titles), *rows]
     return "".join(f"| {' | '.join(line)} |\n" for line in lines)

@@ -17,7 +17,7 @@ from torch.utils.data import DataLoader, IterableDataset, get_worker_info
 
 from model.geometry import to_pixels
 from model.scans import Reference, ScanFileError, open_scan
-from training.datasets.splits import Indices
+from training.datasets.splits import Indices, Layout, SplitName, layout_of_scan, split_layout
 
 HELD_OUT_SHARE = 0.15  # of the scan's extent along its longer side
 NEIGHBOURS = 8  # nearest ones that a frame may be paired with
@@ -33,6 +33,7 @@ class MeasuredScan:
         centres_px: (N, 2) probe centres y, x in object pixels, with fractions.
         mask: (H, W) bool, True where a pixel must not be used; None: all may.
         reference: whose probe lights the object; its object is for information only.
+        layout: where the frames lie, for a split.
     """
 
     name: str
@@ -40,6 +41,7 @@ class MeasuredScan:
     centres_px: NDArray[np.float64]
     mask: NDArray[np.bool_] | None
     reference: Reference
+    layout: Layout
 
     def frames(self, which: Indices, invalid_counts: float | None) -> Tensor:
         """Return some frames, (n, 1, H, W) float32; masked pixels hold the count that says "invalid"."""
@@ -73,7 +75,7 @@ def read_measured(path: Path) -> MeasuredScan:
                 f"{path}: {len(scan)} frames, but {len(reference.positions_px)} positions in the reference"
             )
         centres_px = to_pixels(scan.positions_m, scan.object_pixel_m)
-        return MeasuredScan(path.name, scan.frames(), centres_px, scan.mask, reference)
+        return MeasuredScan(path.name, scan.frames(), centres_px, scan.mask, reference, layout_of_scan(scan))
 
 
 class Parts(NamedTuple):
@@ -86,6 +88,23 @@ class Parts(NamedTuple):
 
     train: Indices
     held_out: Indices
+
+
+def parts_of(scan: MeasuredScan, split: SplitName | None, tile_shape: tuple[int, int]) -> Parts:
+    """Return which frames teach and which choose the checkpoint.
+
+    Args:
+        scan: measured.
+        split: whose test part then takes no part in the training; None: there is none, see `hold_out`.
+        tile_shape: (h, w).
+
+    Raises:
+        ValueError: the scan is too small.
+    """
+    if split is None:
+        return hold_out(scan.centres_px, tile_shape)
+    parts = split_layout(scan.layout, split)
+    return Parts(parts.train, parts.validation)
 
 
 def hold_out(centres_px: NDArray[np.float64], tile_shape: tuple[int, int]) -> Parts:

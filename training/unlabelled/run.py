@@ -10,7 +10,7 @@ from training.checkpoint import read_checkpoint
 from training.record import plan_of
 from training.run import Run, prepare
 from training.task import ReconstructionTask
-from training.unlabelled.measured import MeasuredScan, Parts, ScanFrames, hold_out, read_measured
+from training.unlabelled.measured import MeasuredScan, Parts, ScanFrames, parts_of, read_measured
 from training.unlabelled.plan import FINE_TUNING_RATE, SelfSupervisedPlan
 from training.unlabelled.task import ObjectiveWeights, SelfSupervisedTask
 
@@ -54,7 +54,7 @@ def prepare_self_supervised(
     run = prepare(plan, out, workers, trainer_options)
     scan = read_measured(plan.probe)
     network = run.task.config.network
-    parts = hold_out(scan.centres_px, network.tile_shape)
+    parts = parts_of(scan, plan.split, network.tile_shape)
     frames = ScanFrames(
         scan,
         parts,
@@ -76,7 +76,7 @@ def _task(
     if plan.start is not None:
         begun = read_checkpoint(plan.start).config
         config = replace(begun, schedule=config.schedule, ema_decay=config.ema_decay)
-    record = {**simulated.record, "self_supervised": _account(scan, parts)}
+    record = {**simulated.record, "self_supervised": _account(plan, scan, parts)}
     task = SelfSupervisedTask(
         config, simulated.known_probe(), record, ObjectiveWeights(plan.consistency, plan.gauge)
     )
@@ -84,13 +84,13 @@ def _task(
     return task
 
 
-def _account(scan: MeasuredScan, parts: Parts) -> dict[str, Any]:
+def _account(plan: SelfSupervisedPlan, scan: MeasuredScan, parts: Parts) -> dict[str, Any]:
     """Return what the network learned from, for a person who reads the checkpoint."""
+    data = f"self-supervised: the measured counts of {len(parts.train)} frames of {scan.name}, no label used"
     return {
-        "data": (
-            f"self-supervised: the measured counts of {len(parts.train)} frames of {scan.name}, no label used"
-        ),
+        "data": data if plan.split is None else f"{data}, none of the test part of its split {plan.split!r}",
         "scan": scan.name,
+        "split": plan.split,
         "frames": len(parts.train),
         "held_out": len(parts.held_out),
         "labels": "none",

@@ -1,11 +1,12 @@
-// The mosaic as the server sent it: blocks of float16 planes, kept as the bits that arrived.
+// The object as the server sent it: blocks of float16 planes of several levels, kept as the bits that arrived.
 
 export const CHANNELS = ["amplitude", "phase", "agreement", "coverage", "confidence"];
 
 const MAGIC = 0x424c5450; // "PTLB", little-endian
-const LAYOUT = 2;
+const LAYOUT = 3;
 const HEADER_BYTES = 24;
 const SAMPLES_PER_BLOCK = 512;
+const COVERAGE = CHANNELS.indexOf("coverage");
 
 /** The value of each of the 65 536 float16 numbers, by its bits. */
 export const HALF = Float32Array.from({ length: 65536 }, (_, bits) => {
@@ -24,28 +25,34 @@ export function decodeBlock(buffer) {
     throw new Error("the service speaks another version of the live protocol: reload the page");
   }
   const px = header.getUint16(6, true);
-  const planes = CHANNELS.map((_, k) => new Uint16Array(buffer, HEADER_BYTES + 2 * k * px * px, px * px));
+  const bits = new Uint16Array(buffer, HEADER_BYTES, CHANNELS.length * px * px);
   return {
     px,
+    bits, // all planes, one after the other
+    planes: Object.fromEntries(CHANNELS.map((name, k) => [name, bits.subarray(k * px * px, (k + 1) * px * px)])),
     generation: header.getUint32(8, true),
     by: header.getInt32(12, true),
     bx: header.getInt32(16, true),
-    planes: Object.fromEntries(CHANNELS.map((channel, k) => [channel, planes[k]])),
+    level: header.getUint32(20, true),
   };
 }
 
+export function keyOf(level, by, bx) {
+  return `${level},${by},${bx}`;
+}
+
 /** Positions of some covered pixels, evenly spread, by which contrast is judged. */
-function sampleCovered({ px, planes }) {
+function sampleCovered({ px, bits }) {
   const step = Math.max(1, Math.floor((px * px) / SAMPLES_PER_BLOCK / 2) * 2 + 1);
+  const coverage = COVERAGE * px * px;
   const chosen = [];
-  for (let k = 0; k < px * px; k += step) if (HALF[planes.coverage[k]] > 0) chosen.push(k);
+  for (let k = 0; k < px * px; k += step) if (HALF[bits[coverage + k]] > 0) chosen.push(k);
   return chosen;
 }
 
 export class BlockStore {
   constructor() {
     this.blocks = new Map();
-    this.generation = null;
     this.px = 128;
   }
 
@@ -54,31 +61,52 @@ export class BlockStore {
   }
 
   put(block) {
-    if (block.generation !== this.generation) this.clear();
-    this.generation = block.generation;
     this.px = block.px;
-    const key = `${block.by},${block.bx}`;
-    const before = this.blocks.get(key);
-    this.blocks.set(key, { ...block, sample: sampleCovered(block), picture: before?.picture, painted: null });
+    this.blocks.set(keyOf(block.level, block.by, block.bx), { ...block, sample: sampleCovered(block) });
   }
 
-  /** All channels at pixel (y, x) of the mosaic; null where there is no data. */
-  valuesAt(y, x) {
-    const by = Math.floor(y / this.px);
-    const bx = Math.floor(x / this.px);
-    const block = this.blocks.get(`${by},${bx}`);
-    if (!block) return null;
-    const at = (y - by * this.px) * this.px + (x - bx * this.px);
-    const values = Object.fromEntries(CHANNELS.map((name) => [name, HALF[block.planes[name][at]]]));
-    return values.coverage > 0 ? values : null;
+  has(level, by, bx) {
+    return this.blocks.has(keyOf(level, by, bx));
   }
 
-  /** Values of one channel at the sampled pixels of all blocks. */
-  sample(channel) {
+  /** Forget the blocks that lie in none of the windows. */
+  keepWithin(windows) {
+    for (const [key, block] of this.blocks) {
+      if (!windows.some((window) => isWithin(block, window))) this.blocks.delete(key);
+    }
+  }
+
+  ofLevel(level) {
+    return [...this.blocks.values()].filter((block) => block.level === level);
+  }
+
+  /**
+   * All channels at pixel (y, x) of the mosaic, from the finest level that is here.
+   * @returns {?object} with `level`; null where there is no data
+   */
+  valuesAt(y, x, coarsest = 7) {
+    for (let level = 0; level <= coarsest; level++) {
+      const [row, column] = [Math.floor(y / 2 ** level), Math.floor(x / 2 ** level)];
+      const [by, bx] = [Math.floor(row / this.px), Math.floor(column / this.px)];
+      const block = this.blocks.get(keyOf(level, by, bx));
+      if (!block) continue;
+      const at = (row - by * this.px) * this.px + (column - bx * this.px);
+      const values = Object.fromEntries(CHANNELS.map((name) => [name, HALF[block.planes[name][at]]]));
+      return values.coverage > 0 ? { ...values, level } : null;
+    }
+    return null;
+  }
+
+  /** Values of one channel at the sampled pixels of a level. */
+  sample(channel, level) {
     const values = [];
-    for (const block of this.blocks.values()) {
+    for (const block of this.ofLevel(level)) {
       for (const at of block.sample) values.push(HALF[block.planes[channel][at]]);
     }
     return Float32Array.from(values);
   }
+}
+
+export function isWithin({ level, by, bx }, { level: wanted, rows, columns }) {
+  return level === wanted && by >= rows[0] && by < rows[1] && bx >= columns[0] && bx < columns[1];
 }

@@ -10,7 +10,7 @@ export class Connection {
    * @param {(state: object) => void} handlers.onState
    * @param {(block: ArrayBuffer) => void} handlers.onBlock
    * @param {(kind: "connecting" | "live" | "reconnecting") => void} handlers.onChange
-   * @param {() => string | null} handlers.wish  the scan to follow, null for the current one
+   * @param {() => object} handlers.wish  what the page wants to see, as the service takes it
    */
   constructor(handlers) {
     this.handlers = handlers;
@@ -22,13 +22,18 @@ export class Connection {
     const scheme = location.protocol === "https:" ? "wss" : "ws";
     this.socket = new WebSocket(`${scheme}://${location.host}/api/live`);
     this.socket.binaryType = "arraybuffer";
-    this.socket.onopen = () => this.follow(this.handlers.wish());
+    this.told = null;
+    this.socket.onopen = () => this.tell();
     this.socket.onmessage = ({ data }) => this.#receive(data);
     this.socket.onclose = () => this.#retry();
   }
 
-  follow(scan) {
-    if (this.socket.readyState === WebSocket.OPEN) this.socket.send(JSON.stringify({ scan }));
+  /** Say what the page wants to see, if that has changed. */
+  tell() {
+    if (this.socket.readyState !== WebSocket.OPEN) return;
+    const wish = JSON.stringify(this.handlers.wish());
+    if (wish !== this.told) this.socket.send(wish);
+    this.told = wish;
   }
 
   #receive(data) {

@@ -54,6 +54,8 @@ export class Contrast {
     this.low = channel === "phase" ? -Math.PI : 0;
     this.high = channel === "phase" ? Math.PI : 1;
     this.limits = { low: this.low, high: this.high };
+    this.gamma = 1;
+    this.sorted = new Float32Array(); // the sampled values; phases from the centre
     this.centreAuto = true;
     this.centre = 0;
   }
@@ -64,6 +66,7 @@ export class Contrast {
     if (this.channel === "phase" && this.centreAuto) this.#moveCentre(meanPhase(values));
     const sorted = this.channel === "phase" ? values.map((phase) => wrap(phase - this.centre)) : values.slice();
     sorted.sort();
+    this.sorted = sorted;
     this.limits = LIMITS[this.channel](sorted);
     if (this.auto) this.#moveWindow(WINDOWS[this.channel](sorted));
   }
@@ -96,12 +99,20 @@ export class Contrast {
   /** Place of a value in the colour table, 0 … 1. */
   place(value) {
     const relative = this.channel === "phase" ? wrap(value - this.centre) : value;
-    return (Math.min(this.high, Math.max(this.low, relative)) - this.low) / this.tour;
+    const linear = (Math.min(this.high, Math.max(this.low, relative)) - this.low) / this.tour;
+    return this.channel === "phase" ? linear : linear ** this.gamma;
   }
 
-  /** Two contrasts with one key give one picture. */
-  get key() {
-    return [this.channel, this.low, this.high, this.centre].join();
+  /** How many of the sampled values lie in each part of the range of the sliders, as shares of the most. */
+  histogram(parts) {
+    const counts = new Float32Array(parts);
+    const { low, high } = this.limits;
+    for (const value of this.sorted) {
+      const part = Math.floor((parts * (value - low)) / (high - low));
+      if (part >= 0 && part < parts) counts[part] += 1;
+    }
+    const most = Math.max(1, ...counts);
+    return counts.map((count) => count / most);
   }
 
   #moveCentre(centre) {

@@ -3,7 +3,8 @@
 const MINUS = "−";
 
 export function fixed(value, digits) {
-  return value.toFixed(digits).replace("-", MINUS);
+  const text = value.toFixed(digits);
+  return text.replace("-", Number(text) === 0 ? "" : MINUS);
 }
 
 /** A number with about `digits` significant digits, without exponent where that is readable. */

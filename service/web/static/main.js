@@ -1,25 +1,32 @@
 // The live page: what the service says, what the operator chose, and the picture of both.
 
 import { BlockStore, CHANNELS, decodeBlock } from "./blocks.js";
+import { VIEWS, loadColours } from "./colours.js";
 import { Connection } from "./connection.js";
 import { Contrast } from "./contrast.js";
 import {
-  controlByKeys, controlByPointer, controlChannels, controlContrast, showChannel, showContrast, showReadout,
+  controlByKeys, controlByPointer, controlChannels, controlContrast, controlObjects, showChannel, showContrast,
+  showObjects, showReadout,
 } from "./controls.js";
 import { clock } from "./format.js";
-import { loadColours } from "./paint.js";
 import { showPanel } from "./panel.js";
+import { Sight } from "./sight.js";
 import { Stage } from "./stage.js";
+import { Tools } from "./tools.js";
 import { Viewport } from "./viewport.js";
 
 const ADAPT_MS = 400;
+const TELL_MS = 60; // wishes are gathered so long: a wheel turns through many levels
+const LINGER_MS = 1000;
 
 const at = (id) => document.getElementById(id);
 const store = new BlockStore();
 const viewport = new Viewport();
+const sight = new Sight();
 const contrasts = Object.fromEntries(CHANNELS.map((channel) => [channel, new Contrast(channel)]));
 
 let stage = null;
+let tools = null;
 let connection = null;
 let state = null; // the service's last `state` message
 let link = "connecting";
@@ -28,44 +35,79 @@ let isStalePicture = false; // blocks of an earlier connection are still shown
 let cursor = null;
 let typicalCoverage = 1;
 let adaptTimer = null;
+let tellTimer = null;
 
 const address = new URLSearchParams(location.hash.slice(1));
 let wanted = address.get("scan"); // null follows the current scan
-let channel = CHANNELS.includes(address.get("channel")) ? address.get("channel") : "phase";
+let view = VIEWS.includes(address.get("channel")) ? address.get("channel") : "phase";
+let wantsRefined = address.has("refined");
+
+/** The channel whose numbers stand for the view: window, statistics. */
+const valueChannel = () => (view === "complex" ? "amplitude" : view);
+const circleOfView = () => (["phase", "complex"].includes(view) ? contrasts.phase : null);
 
 function remember() {
-  const choice = new URLSearchParams(wanted === null ? { channel } : { scan: wanted, channel });
+  const choice = new URLSearchParams({ ...(wanted !== null && { scan: wanted }), channel: view });
+  if (wantsRefined) choice.set("refined", "1");
   history.replaceState(null, "", `#${choice}`);
 }
 
-function chooseChannel(next) {
-  channel = next;
-  showChannel(channel);
+function chooseView(next) {
+  view = next;
+  showChannel(view);
   remember();
   adapt();
-  if (state) showPanel(state, { channel, wanted, choose: chooseScan });
+  tools.measure();
+  if (state) showAround();
 }
 
 function chooseScan(name) {
   const isCurrent = name === state?.status.current_scan;
   wanted = isCurrent ? null : name;
   remember();
-  connection.follow(wanted);
+  connection.tell();
 }
 
-/** Judge the contrast anew and take it into the picture. */
+function chooseObject(refined) {
+  if (!state?.scan?.refinement?.sweeps) return;
+  wantsRefined = refined;
+  remember();
+  showAround();
+  connection.tell();
+}
+
+function showAround() {
+  const channel = view === "complex" ? "phase" : view; // there is no file of both
+  showPanel(state, { channel, refined: wantsRefined, wanted, choose: chooseScan });
+  showObjects(wantsRefined, state.refined, state.scan?.refinement);
+}
+
+/** What the service shall send. Blocks that lie in none of the windows are forgotten, there and here. */
+function wish() {
+  const windows = state?.mosaic ? sight.windows(viewport, state.mosaic, performance.now()) : [];
+  if (!isStalePicture) store.keepWithin(windows);
+  if (sight.isLingering) setTimeout(tellSoon, LINGER_MS);
+  return { scan: wanted, refined: wantsRefined, windows, path: tools.on.path };
+}
+
+function tellSoon() {
+  tellTimer ??= setTimeout(() => {
+    tellTimer = null;
+    connection?.tell();
+  }, TELL_MS);
+}
+
+/** Judge the contrast anew, by the whole mosaic and not only what is in sight, and take it into the picture. */
 function adapt() {
   clearTimeout(adaptTimer);
   adaptTimer = null;
-  const coverage = store.sample("coverage").sort();
-  typicalCoverage = coverage[coverage.length >> 1] ?? 1; // the median
-  contrasts[channel].adapt(store.sample(channel));
-  recolour();
-}
-
-function recolour() {
-  stage.setContrast(contrasts[channel], typicalCoverage);
-  showContrast(contrasts[channel]);
+  const coverage = store.sample("coverage", sight.overview).sort();
+  // in steps of 9 %, so that slow growth changes nothing
+  if (coverage.length) typicalCoverage = 2 ** (Math.round(8 * Math.log2(coverage[coverage.length >> 1])) / 8);
+  const shown = new Set([valueChannel(), ...(circleOfView() ? ["phase"] : []), ...(tools.on.fade ? ["confidence"] : [])]);
+  for (const channel of shown) contrasts[channel].adapt(store.sample(channel, sight.overview));
+  stage.setLook(view, contrasts, typicalCoverage, tools.on.fade);
+  showContrast(contrasts[valueChannel()], circleOfView());
 }
 
 function adaptSoon() {
@@ -74,6 +116,7 @@ function adaptSoon() {
 
 function redraw() {
   at("zoom-fit").ariaPressed = String(viewport.following);
+  tellSoon();
   stage.redraw();
 }
 
@@ -85,33 +128,38 @@ function fit() {
 function dropPicture() {
   store.clear();
   isStalePicture = false;
-  viewport.following = true;
   redraw();
 }
 
 function onState(message) {
   const isOther = message.mosaic?.generation !== state?.mosaic?.generation;
+  const isOtherScan = message.name !== state?.name;
   const hasNothing = !message.mosaic || message.mosaic.bounds[2] === message.mosaic.bounds[0];
   state = message;
   lastHeard = new Date();
   if (hasNothing || (isOther && !isStalePicture)) dropPicture();
+  if (hasNothing || isOtherScan) {
+    viewport.following = true;
+    tools.reset();
+  }
   stage.pixelM = state.mosaic?.object_pixel_m ?? null;
   if (viewport.following) fit();
-  showPanel(state, { channel, wanted, choose: chooseScan });
+  showAround();
   showEmpty(hasNothing);
+  tools.update();
+  connection?.tell();
   showCursor();
 }
 
 function onBlock(buffer) {
+  const block = decodeBlock(buffer);
+  if (block.generation !== state?.mosaic?.generation) return;
   if (isStalePicture) dropPicture();
   const isFirst = store.blocks.size === 0;
-  store.put(decodeBlock(buffer));
-  if (isFirst) {
-    fit();
-    adapt();
-  }
+  store.put(block);
+  if (isFirst) adapt();
   adaptSoon();
-  redraw();
+  stage.redraw();
   showCursor();
 }
 
@@ -150,17 +198,24 @@ function watchSize() {
   }).observe(at("stage"));
 }
 
+function onTool(switched) {
+  if (switched === "fade") adapt();
+  tellSoon();
+  stage.redrawMarks();
+}
+
 function takeControl() {
-  controlByPointer(stage.canvas, viewport, {
+  controlByPointer(stage.canvas, viewport, tools, {
     onMove: redraw,
     onHover: (position) => {
       cursor = position;
       showCursor();
     },
   });
-  controlByKeys(viewport, { onMove: redraw, fit, choose: chooseChannel });
-  controlChannels(chooseChannel);
-  controlContrast(() => contrasts[channel], adapt);
+  controlByKeys(viewport, tools, { onMove: redraw, fit, choose: chooseView, chooseObject });
+  controlChannels(chooseView);
+  controlObjects(chooseObject);
+  controlContrast(() => contrasts[valueChannel()], contrasts.phase, adapt);
   at("follow").onclick = () => chooseScan(state.status.current_scan);
 }
 
@@ -168,11 +223,21 @@ function takeControl() {
 window.ptycholive = {
   get state() {
     const { scale, centreY, centreX, following } = viewport;
-    const contrast = { ...contrasts[channel] };
-    return { ...state, link, channel, contrast, viewport: { scale, centreY, centreX, following } };
+    const contrast = { ...contrasts[valueChannel()], sorted: undefined };
+    return { ...state, link, channel: view, contrast, viewport: { scale, centreY, centreX, following } };
   },
+  /** How many blocks of the level in sight are here; `held` counts those of all levels. */
   get blocks() {
+    return store.ofLevel(sight.level).length;
+  },
+  get held() {
     return store.blocks.size;
+  },
+  get level() {
+    return sight.level;
+  },
+  get marks() {
+    return tools.marks;
   },
   pixelAt(row, column) {
     const [y0, x0] = state.mosaic.bounds;
@@ -185,8 +250,10 @@ window.ptycholive = {
 };
 
 await loadColours();
-stage = new Stage(store, viewport);
+const now = () => ({ state, channel: valueChannel(), centre: contrasts.phase.centre });
+tools = new Tools({ store, sight, now, onChange: (switched) => stage?.look && onTool(switched) });
+stage = new Stage(store, viewport, sight, tools.marks);
 takeControl();
 watchSize();
-chooseChannel(channel);
-connection = new Connection({ onState, onBlock, onChange: onLink, wish: () => wanted });
+chooseView(view);
+connection = new Connection({ onState, onBlock, onChange: onLink, wish });

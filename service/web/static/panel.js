@@ -7,6 +7,7 @@ const TRUST = {
   exposure: "another exposure than in training",
   residual: "frames are not explained",
 };
+const REFINED = ["amplitude", "phase"];
 const LEDGER_ROWS = ["expected", "received", "decoded", "joined", "inferred", "stitched", "duplicates"];
 
 const at = (id) => document.getElementById(id);
@@ -16,14 +17,14 @@ function element(tag, text, properties = {}) {
 }
 
 /** Show the service's state; beside it what the operator chose. */
-export function showPanel(state, { channel, wanted, choose }) {
+export function showPanel(state, { channel, refined, wanted, choose }) {
   const { scan, name, status } = state;
   showScan(scan, name);
   showWarnings([...new Set([...(status.warnings ?? []), ...(scan?.warnings ?? [])])].reverse());
   showRates(scan?.rates);
   showLedger(scan?.ledger, scan?.ledger_words);
   showFacts(scan, status);
-  showDownloads(scan, name, channel, state.mosaic);
+  showDownloads(scan, name, channel, refined && state.refined, state.mosaic);
   showScans(state.scans, name, choose);
   at("follow").hidden = wanted === null;
   at("version").textContent = status.version ?? "";
@@ -96,15 +97,14 @@ function showFacts(scan, status) {
     ["Engine", [status.engine?.backend, status.engine?.device].filter(Boolean).join(" · ")],
     ["Model", scan?.model?.name ?? scan?.model ?? status.model?.name],
     ["Object pixel", pixelM ? length(pixelM) : null],
+    ["Detector", framingInWords(scan?.geometry?.framing), "What is done to its frames and positions on the way in"],
     ["Agreement", share(scan?.agreement), "How well overlapping tiles agree in phase; 1 is best"],
     ["Confidence", share(scan?.confidence), "Mean expected cosine of the phase error × agreement; 1 is best"],
     ["Trust", TRUST[scan?.trust?.state]],
     ["Forward residual", share(scan?.forward_residual), "Measured against modelled pattern, last sampled frame; 0 is best"],
+    ["Refined", refinementInWords(scan?.refinement), `Residual before → after; ${scan?.refinement?.state}`],
     ["Frames waiting", whole(waiting)],
-    ...(status.sources ?? []).flatMap(({ role, endpoint, format, state }) => [
-      [`${role}, ${format}`, state],
-      ["\u00a0", endpoint],
-    ]),
+    ...(status.sources ?? []).map(({ role, endpoint, format, state }) => [`${role}, ${format}`, state, `at ${endpoint}`]),
   ];
   const shown = facts.filter(([, value]) => value);
   replaceIfChanged(at("facts"), shown.flatMap(([name, value, title = value]) => [
@@ -112,10 +112,32 @@ function showFacts(scan, status) {
   ]));
 }
 
-function showDownloads(scan, name, channel, mosaic) {
+/** "12 sweeps, 0.310 → 0.120"; nothing before the first sweep. */
+function refinementInWords(refinement) {
+  if (!refinement?.sweeps || refinement.residual_after === null) return null;
+  const { sweeps, residual_before: before, residual_after: after } = refinement;
+  return `${whole(sweeps)} sweep${sweeps === 1 ? "" : "s"}, ${share(before)} → ${share(after)}`;
+}
+
+/** What was done at the door, as far as anything was: "1065 × 1030 → 128 × 128 from 468, 451 · rotate90". */
+function framingInWords(framing) {
+  if (!framing) return null;
+  const { detector_shape: whole, crop, crop_corner: corner, bin, orientation, positions_axes: axes } = framing;
+  const cut = crop.join() === whole.join() ? "" : ` → ${crop.join(" × ")} from ${corner.join(", ")}`;
+  const steps = [
+    whole.join(" × ") + cut,
+    bin > 1 ? `bin ${bin}` : "",
+    orientation === "as-is" ? "" : orientation,
+    axes === "y,x" ? "" : `positions ${axes}`,
+  ];
+  return steps.filter(Boolean).join(" · ");
+}
+
+function showDownloads(scan, name, channel, refined, mosaic) {
   const base = `/api/scans/${encodeURIComponent(name ?? "")}`;
   const link = (text, path) => element("a", text, { href: base + path, download: "", title: `${text} of scan ${name}` });
-  const links = ["npy", "tiff", "png"].map((format) => link(format, `/mosaic?channel=${channel}&format=${format}`));
+  const which = refined && REFINED.includes(channel) ? "&refined=true" : "";
+  const links = ["npy", "tiff", "png"].map((format) => link(format, `/mosaic?channel=${channel}&format=${format}${which}`));
   if (scan?.finished) links.push(link("result.h5", "/result.h5"));
   const wanted = mosaic && scan ? links : [element("p", "nothing to download yet", { className: "words" })];
   replaceIfChanged(at("downloads"), wanted);

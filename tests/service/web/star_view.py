@@ -11,9 +11,14 @@ import numpy as np
 from service.errors import PtycholiveError
 from service.messages import Tiles
 from service.mosaic import Mosaic
+from service.refine.picture import as_mosaic
+from service.web.recent import RecentFrames
 
 STAR = Path(__file__).parents[3] / "service/data/siemens_star_aps.cxi"
 TILE = 80
+MASKED = 65535  # a count that is no measurement
+SATURATION = 30_000
+FRAME_BYTES = 2 * TILE**2
 
 
 class RefusedBundleError(PtycholiveError):
@@ -33,6 +38,9 @@ class StarView:
         self.warnings: list[str] = []
         self.result: Path | None = None
         self.model = "star-unet-0.3"
+        self.recording = {"on": False}
+        self.sweeps = 0
+        self.recent_frames = RecentFrames("", 0, MASKED)
         self._mosaics: dict[str, Mosaic] = {}
         self._finished: dict[str, str] = {}
 
@@ -44,6 +52,7 @@ class StarView:
         r = np.hypot(*np.mgrid[-1 : 1 : TILE * 1j, -1 : 1 : TILE * 1j])
         self._mosaics.pop(scan, None)
         self._mosaics[scan] = Mosaic(self.pixel_m, np.clip(1.05 - r, 0, 1).astype(np.float32) ** 2)
+        self.recent_frames = RecentFrames(scan, 100 * FRAME_BYTES, MASKED, SATURATION)
         self.stitched = 0
 
     def stitch(self, count: int, phase_turn_rad: float = 0.0) -> None:
@@ -58,7 +67,13 @@ class StarView:
         positions_m = (corners + TILE // 2) * self.pixel_m
         amplitude, cos, sin = (part.astype(np.float32) for part in (np.abs(tiles), unit.real, unit.imag))
         current.add(Tiles("", indices, positions_m, amplitude, cos, sin, np.zeros(len(corners), np.int64)))
+        self.recent_frames.add(indices, positions_m, patterns(tiles))
         self.stitched += len(corners)
+
+    def show(self, scan: str, mosaic: Mosaic) -> None:
+        """Begin a scan whose mosaic is there already."""
+        self.begin(scan)
+        self._mosaics[scan] = mosaic
 
     def finish(self) -> None:
         self._finished[list(self._mosaics)[-1]] = "2026-03-01T12:00:09+00:00"
@@ -104,13 +119,35 @@ class StarView:
             "started": "2026-03-01T12:00:00+00:00",
             "finished": self._finished.get(name),
             "model": {"name": self.model},
+            "refinement": self._refinement(),
         }
+
+    def _refinement(self) -> dict[str, Any] | None:
+        if not self.sweeps:
+            return None
+        figures = {
+            "residual_before": 0.31,
+            "residual_after": 0.12,
+            "frames": 60,
+            "left_out": 0,
+            "seconds": 4.0,
+        }
+        return {"state": "refining", "ended": False, "sweeps": self.sweeps, **figures}
 
     def mosaic(self, name: str) -> Mosaic | None:
         return self._mosaics.get(name)
 
     def refined(self, name: str) -> Mosaic | None:
-        return None
+        """The star itself within the mosaic's bounds, as soon as there was a sweep; brighter by each."""
+        if not self.sweeps:
+            return None
+        y0, x0, y1, x1 = bounds = self._mosaics[name].bounds()
+        coverage = self._mosaics[name].image("coverage", bounds)
+        star = np.float32(1 + 0.1 * self.sweeps) * self.object[y0:y1, x0:x1].astype(np.complex64)
+        return as_mosaic(star, coverage, bounds, self.pixel_m)
+
+    def recent(self, name: str) -> RecentFrames | None:
+        return self.recent_frames if name == self.recent_frames.scan else None
 
     def result_file(self, name: str) -> Path | None:
         return self.result
@@ -121,8 +158,20 @@ class StarView:
         self.model = bundle
         return {"name": bundle}
 
+    def record(self, on: bool) -> dict[str, Any]:
+        self.recording = {"on": on}
+        return self.recording
+
     def ready(self) -> tuple[bool, str]:
         return (True, "ready") if not self.warnings else (False, self.warnings[0])
 
     def metrics(self) -> tuple[bytes, str]:
         return b"ptycholive_batch_frames 64\n", "text/plain; version=0.0.4; charset=utf-8"
+
+
+def patterns(tiles: np.ndarray) -> np.ndarray:
+    """Diffraction patterns (n, TILE, TILE) of the tiles, by a 16-bit detector with a masked corner."""
+    spectrum = np.fft.fftshift(np.fft.fft2(tiles, norm="ortho"), axes=(1, 2))
+    counts = np.minimum(10 * np.abs(spectrum) ** 2, SATURATION).astype(np.uint16)
+    counts[:, :6, :6] = MASKED
+    return counts

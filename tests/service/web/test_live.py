@@ -29,6 +29,7 @@ class Watcher:
         self.connection = connection
         self.state: dict[str, Any] = {}
         self.blocks: dict[tuple[int, int], np.ndarray] = {}
+        self.coarse: dict[int, dict[tuple[int, int], np.ndarray]] = {}
         self.received_blocks = 0
 
     def take(self, timeout_s: float) -> None:
@@ -38,11 +39,17 @@ class Watcher:
             if generation(before) != generation(self.state):
                 self.blocks.clear()
             return
-        magic, layout, side, number, by, bx, _ = HEADER.unpack_from(message)
-        assert (magic, layout, number) == (b"PTLB", 2, generation(self.state))
+        magic, layout, side, number, by, bx, level = HEADER.unpack_from(message)
+        assert (magic, layout, number) == (b"PTLB", 3, generation(self.state))
         planes = np.frombuffer(message, "<f2", offset=HEADER.size)
-        self.blocks[by, bx] = planes.reshape(len(CHANNELS), side, side)
+        blocks = self.blocks if level == 0 else self.coarse.setdefault(level, {})
+        blocks[by, bx] = planes.reshape(len(CHANNELS), side, side)
         self.received_blocks += 1
+
+    def wish(self, **wish: Any) -> None:
+        """Say what is wanted, and take all of it."""
+        self.connection.send(json.dumps(wish))
+        self.watch()
 
     def watch(self, quiet_s: float = 0.3) -> None:
         """Take what comes until nothing has come for a while."""
@@ -218,7 +225,14 @@ def test_a_viewer_that_does_not_read_does_not_hold_up_the_stop(serve, view):
         assert time.monotonic() - started_s < 3
 
 
-@pytest.mark.parametrize("message", ["", "{", "[]", '{"scan": 3}', '{"scn": "star"}', b"\x00\x01"])
+FIVE_WINDOWS = json.dumps({"windows": 5 * [{"level": 0, "rows": [0, 1], "columns": [0, 1]}]})
+NO_LEVEL = json.dumps({"windows": [{"level": 8, "rows": [0, 1], "columns": [0, 1]}]})
+
+
+@pytest.mark.parametrize(
+    "message",
+    ["", "{", "[]", '{"scan": 3}', '{"scn": "star"}', b"\x00\x01", '{"windows": 1}', FIVE_WINDOWS, NO_LEVEL],
+)
 def test_a_message_that_is_no_wish_ends_the_connection(serve, message):
     with watching(serve().url) as watcher:
         watcher.connection.send(message)

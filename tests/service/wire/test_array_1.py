@@ -161,6 +161,11 @@ def test_frames_that_an_end_has_overtaken_stay_in_their_scan():
     assert len({event.scan for event in events}) == 1
 
 
+def test_only_a_scan_that_began_with_a_header_will_be_told_to_end():
+    (plain, _), (headed, _) = heard([image()]), heard([max_iv("header", filename="s"), max_iv_image(0)])
+    assert (plain.has_end, headed.has_end) == (False, True)
+
+
 def test_an_end_of_nothing_says_nothing():
     assert heard([max_iv("series_end")]) == []
 

@@ -7,7 +7,8 @@ from skimage.transform import resize
 from model.optics import far_field, tile_residual
 from model.scans import Reference, ScanFileError, open_scan, write_scan
 from training.datasets.labelled import cut_tiles
-from training.datasets.loaders import labelled_from_scan, load_ptychonn, raster_places
+from training.datasets.loaders import labelled_from_scan, load_ptychonn
+from training.datasets.raster import find_raster
 from training.datasets.splits import split_set
 
 PIXEL_M = 2e-8
@@ -109,21 +110,21 @@ def test_lines_and_places_come_back_from_positions(way, fast):
         places = np.where(raster[:, 0] % 2, 12 - places, places)
     jitter = np.random.default_rng(0).uniform(-1, 1, raster.shape)
     positions_px = np.stack([raster[:, 0], places], axis=1) * [8, 5] + jitter
-    found = raster_places((positions_px if fast == 1 else positions_px[:, ::-1]) * PIXEL_M)
-    assert np.array_equal(found, np.stack([raster[:, 0], places], axis=1))
+    found = find_raster((positions_px if fast == 1 else positions_px[:, ::-1]) * PIXEL_M)
+    assert np.array_equal(found.places, np.stack([raster[:, 0], places], axis=1))
 
 
 def test_a_lost_line_does_not_join_the_others():
     raster = np.indices((10, 12)).reshape(2, -1).T
     kept = raster[:, 0] != 4
-    found = raster_places(raster[kept] * 1e-7)
+    found = find_raster(raster[kept] * 1e-7).places
     assert np.array_equal(np.unique(found[:, 0]), np.arange(9))
     assert np.array_equal(found[:, 1], raster[kept, 1])
 
 
 @pytest.mark.parametrize("count", [1, 2, 5])
 def test_frames_in_one_place_are_one_line(count):
-    assert np.array_equal(raster_places(np.zeros((count, 2))), [[0, place] for place in range(count)])
+    assert np.array_equal(find_raster(np.zeros((count, 2))).places, [[0, place] for place in range(count)])
 
 
 def ptychonn_files(folder, lines=4, places=5, size=64, tile=16):

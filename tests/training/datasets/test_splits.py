@@ -1,7 +1,15 @@
 import numpy as np
 import pytest
 
-from training.datasets.splits import SPLIT_NAMES, object_pixels, split_set
+from model.scans import open_scan
+from training.datasets.loaders import labelled_from_scan
+from training.datasets.splits import (
+    SPLIT_NAMES,
+    layout_of_scan,
+    object_pixels,
+    split_layout,
+    split_set,
+)
 from training.datasets.usaf import UsafRecipe, usaf_set
 
 
@@ -50,6 +58,34 @@ def test_the_seed_of_the_held_out_frames_leaves_the_test_frames_alone(data):
     one, other = split_set(data, "rows", 1), split_set(data, "rows", 2)
     np.testing.assert_array_equal(one.test, other.test)
     assert set(one.validation) != set(other.validation)
+
+
+@pytest.fixture(scope="module")
+def turned(turned_scan):
+    """Layout and labelled set of a scan file whose few lines are turned."""
+    with open_scan(turned_scan) as scan:
+        return layout_of_scan(scan), labelled_from_scan(scan)
+
+
+def test_a_turned_scan_of_few_lines_is_parted_within_its_lines(turned):
+    layout, _ = turned
+    split = split_layout(layout, "disjoint")
+    parts = [object_pixels(layout, part) for part in split]
+    assert max(sum(part.astype(int) for part in parts).ravel()) == 1
+    assert set(layout.raster[split.test, 1]) == set(range(32, 40))
+    assert set(layout.raster[split.train, 0]) == set(range(5))
+
+
+@pytest.mark.parametrize("name", ["rows", "disjoint"])
+def test_a_scan_file_has_the_same_parts_for_labels_and_for_all_others(turned, name):
+    layout, labelled = turned
+    for part, same in zip(split_layout(layout, name), split_set(labelled, name), strict=True):
+        np.testing.assert_array_equal(part, same)
+
+
+def test_the_last_rows_of_a_turned_scan_judge(turned):
+    layout, _ = turned
+    assert set(layout.raster[split_layout(layout, "rows").test, 0]) == {4}
 
 
 def test_a_scan_of_few_lines_cannot_be_split_by_area():

@@ -9,7 +9,8 @@ from scipy import ndimage
 
 from model.judge import forward_residual, likeness
 from model.optics import far_field
-from training.judging.iterative import IterativeSettings, _imported, reconstruct, torchvision_works
+from training.judging.iterative import IterativeSettings, reconstruct
+from training.judging.ptychi_engine import imported, torchvision_works
 from training.simulation.objects import discs
 
 HEIGHT, WIDTH = 32, 27  # neither square nor even: an axis or a centre mistaken shows
@@ -221,6 +222,6 @@ def install_torchvision(folder, monkeypatch, source):
 
 
 def test_without_pty_chi_it_is_told_what_to_install(monkeypatch):
-    monkeypatch.setattr("training.judging.iterative.find_spec", lambda _: None)
+    monkeypatch.setattr("training.judging.ptychi_engine.find_spec", lambda _: None)
     with pytest.raises(ValueError, match=r"pip install 'ptycholive\[iterative\]'"):
-        _imported("ptychi.never_imported")
+        imported("ptychi.never_imported")

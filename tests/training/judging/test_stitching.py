@@ -1,7 +1,13 @@
 import numpy as np
 import pytest
 
-from training.judging.stitching import centre_weight, stitch_as_paper, stitch_on_circle
+from training.judging.stitching import (
+    average,
+    centre_weight,
+    stitch_angles,
+    stitch_as_paper,
+    stitch_on_circle,
+)
 
 PILE = np.zeros((2, 2), int)
 
@@ -119,6 +125,39 @@ def test_tiles_of_unknown_absolute_phase_are_turned_to_fit_the_mosaic(scene):
     np.testing.assert_allclose(np.exp(1j * found.phase_rad), np.exp(1j * phase_rad), atol=1e-5)
     np.testing.assert_allclose(found.agreement, 1, rtol=1e-6)
     assert plain.agreement.min() < 0.5
+
+
+def test_a_tile_between_pixels_is_shared_among_those_it_straddles():
+    tile = np.zeros((1, 4, 4), np.float32)
+    tile[0, 1, 1] = 1.0
+    found = stitch_on_circle(tile, tile, np.array([[2.25, 3.5]]), (10, 10))
+    light = found.coverage
+    assert light.sum() == pytest.approx(16)
+    np.testing.assert_allclose(light[2, 3:8], 0.75 * np.array([0.5, 1, 1, 1, 0.5]))
+    amplitude = found.amplitude * light
+    np.testing.assert_allclose(amplitude[3:5, 4:6], np.outer([0.75, 0.25], [0.5, 0.5]))
+
+
+def test_whole_pixels_stitch_alike_as_integers_and_as_fractions(scene):
+    _, _, corners, amplitudes, phases = scene
+    for stitch in (stitch_on_circle, stitch_angles):
+        whole, fine = (stitch(amplitudes, phases, at, (40, 40)) for at in (corners, corners.astype(float)))
+        np.testing.assert_array_equal(whole.phase_rad, fine.phase_rad)
+        np.testing.assert_array_equal(whole.amplitude, fine.amplitude)
+
+
+def test_averaged_angles_of_both_sides_of_the_wrap_meet_at_nothing():
+    found = stitch_angles(None, flat_tiles(3.1, -3.1), PILE, (8, 8))
+    np.testing.assert_allclose(found.phase_rad, 0, atol=1e-6)
+    assert found.agreement is None
+
+
+def test_what_tiles_say_is_averaged_where_they_overlap():
+    values = np.array([0.2, 0.8])[:, None, None]
+    found = average(values, np.array([[0, 0], [0, 4]]), (8, 14), np.ones((8, 8)))
+    np.testing.assert_allclose(found[0], [0.2] * 4 + [0.5] * 4 + [0.8] * 4 + [0] * 2, rtol=1e-6)
+    with pytest.raises(ValueError, match="beyond the field"):
+        average(values, np.array([[0, 0], [0, 6.5]]), (8, 14), np.ones((8, 8)))
 
 
 def test_a_method_without_amplitude_makes_a_field_without_amplitude():

@@ -5,7 +5,8 @@ from click.testing import CliRunner
 
 from training.ablate import command
 from training.labelled_plan import LabelledPlan
-from training.studies.study import STUDIES, CellBusyError, _alone_in, folder_of, read_cell
+from training.studies.cells import CellBusyError, alone_in, read_cell
+from training.studies.study import STUDIES
 from training.studies.tables import PUBLISHED_ABLATIONS, by_cell, study_table, verdict, verdicts
 
 
@@ -84,9 +85,9 @@ def test_a_quick_study_has_the_same_grid_on_a_corner_of_the_chart(name):
 
 
 def test_two_processes_do_not_train_one_cell(tmp_path):
-    with _alone_in(tmp_path), pytest.raises(CellBusyError, match="another process"), _alone_in(tmp_path):
+    with alone_in(tmp_path), pytest.raises(CellBusyError, match="another process"), alone_in(tmp_path):
         pass
-    with _alone_in(tmp_path):  # and the next one may
+    with alone_in(tmp_path):  # and the next one may
         pass
 
 
@@ -108,7 +109,7 @@ def test_a_quick_study_trains_and_writes_table_and_plots(quick):
 
 def test_a_cells_record_says_what_it_cost_and_how_it_converged(quick):
     out = quick[0]
-    found = read_cell(STUDIES["wrapping"].quick().plans(1, "32-true")[0], out)
+    found = read_cell(STUDIES["wrapping"].quick().cells(out, 1, "32-true")[0], out)
     assert found["cost"]["parameters"] == 2_117_187
     assert found["cost"]["macs"] == pytest.approx(116e6, rel=0.01)
     assert len(found["history"]["loss"]) == 1
@@ -128,11 +129,11 @@ def test_what_is_done_is_not_done_again(quick):
 
 def test_a_study_that_was_stopped_goes_on_with_the_cells_that_lack(quick):
     out, words, _ = quick
-    plan = STUDIES["wrapping"].quick().plans(1, "32-true")[3]
-    (folder_of(plan, out) / "figures.json").unlink()
+    cell = STUDIES["wrapping"].quick().cells(out, 1, "32-true")[3]
+    (out / cell.folder / "figures.json").unlink()
     again = CliRunner().invoke(command, words)
     assert again.output.count(", seed 1") == 1
-    assert read_cell(plan, out) is not None
+    assert read_cell(cell, out) is not None
 
 
 def test_a_table_can_be_written_of_what_is_done_so_far(quick, tmp_path):

@@ -2,8 +2,9 @@ import numpy as np
 import pytest
 import torch
 
-from model.scans import ScanFileError, write_scan
-from training.unlabelled.measured import NeighbourBatches, hold_out, read_measured
+from model.scans import ScanFileError, open_scan, write_scan
+from training.datasets.splits import layout_of_scan, split_layout
+from training.unlabelled.measured import NeighbourBatches, hold_out, parts_of, read_measured
 
 TILE = (16, 16)
 
@@ -42,6 +43,20 @@ def test_held_out_frames_share_no_pixel_of_the_object_with_those_that_teach(meas
 def test_a_scan_too_small_for_two_parts_is_refused(measured):
     with pytest.raises(ValueError, match="smaller --tile"):
         hold_out(measured.scan.centres_px, (128, 128))
+
+
+def test_a_split_keeps_the_test_part_that_every_method_is_judged_on(turned_scan):
+    with open_scan(turned_scan) as file:
+        split = split_layout(layout_of_scan(file), "disjoint")
+    train, held_out = parts_of(read_measured(turned_scan), "disjoint", TILE)
+    np.testing.assert_array_equal(train, split.train)
+    np.testing.assert_array_equal(held_out, split.validation)
+    assert not set(split.test) & {*train, *held_out}
+
+
+def test_without_a_split_no_frame_is_kept_for_a_test(turned_scan):
+    scan = read_measured(turned_scan)
+    assert np.argmax(scan.centres_px[:, 1]) in parts_of(scan, None, TILE).held_out
 
 
 def test_masked_pixels_hold_the_count_that_says_invalid(measured):

@@ -113,7 +113,7 @@ def test_the_checkpoint_is_ptynets_and_is_judged_as_such(tuned):
     [
         ("--method ptynet-physics", "give --from"),
         ("--method ptynet-physics --from nowhere.ckpt", "not a checkpoint"),
-        ("--method ptynet --from {start}", "--from goes with --self-supervised or ptynet-physics only"),
+        ("--method ptynet --from {start}", "--from goes with --probe, --self-supervised or"),
     ],
 )
 def test_options_that_make_no_sense_are_told_in_one_line(trained, tmp_path, words, reason):

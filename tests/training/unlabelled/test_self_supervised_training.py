@@ -15,7 +15,7 @@ from training.record import plan_of
 from training.run import fit
 from training.simulation.factory import SimulationRecipe
 from training.train import command
-from training.unlabelled.measured import hold_out
+from training.unlabelled.measured import hold_out, read_measured
 from training.unlabelled.plan import SelfSupervisedPlan
 from training.unlabelled.run import prepare_self_supervised, self_supervised_plan
 from training.unlabelled.task import gauge_drift, phase_rms_rad
@@ -146,6 +146,17 @@ def test_tuning_takes_the_probe_of_the_scan_and_not_that_of_the_checkpoint(measu
     np.testing.assert_allclose(task.network.light.maps[0, -1], light / light.max(), rtol=1e-5)
     head = "network.first.head.weight"
     assert torch.equal(task.state_dict()[head], read_checkpoint(simulated).weights[head])
+
+
+def test_the_test_part_of_a_split_takes_no_part_and_the_checkpoint_says_so(turned_scan, tmp_path):
+    settings = {"probe": turned_scan, **SHAPE, **SHORT, "split": "disjoint"}
+    prepared = prepare_self_supervised(self_supervised_plan(settings), tmp_path, trainer_options=ONE_DEVICE)
+    scan = read_measured(turned_scan)
+    used = np.concatenate(prepared.frames.parts)
+    assert scan.layout.raster[used, 1].max() < scan.layout.raster[:, 1].max() - 8
+    told = prepared.task.record["self_supervised"]
+    assert told["split"] == "disjoint"
+    assert "none of the test part of its split 'disjoint'" in told["data"]
 
 
 def test_the_command_learns_without_labels_and_tunes(measured, simulated, tmp_path):

@@ -1,0 +1,79 @@
+"""Recording alone: sockets in, scan files out; no engine, no bundle, no page."""
+
+from __future__ import annotations
+
+import threading
+import time
+from collections.abc import Callable, Sequence
+from concurrent.futures import Future, ThreadPoolExecutor
+from contextlib import ExitStack
+from typing import Final
+
+from service.config import Settings
+from service.errors import ConfigError
+from service.intake import Intake, positions_only
+from service.recording.recording import Recording
+from service.recording.settings import recorder_settings
+from service.streams import open_source, stream_format
+
+_POLL_S: Final = 0.1
+
+
+def record(settings: Settings, tell: Callable[[str], None], scans: int | None = None) -> None:
+    """Take the streams and record them until interrupted; on the way out the running scan's file is ended.
+
+    Args:
+        settings: where from, and in `record` where to.
+        tell: is told a line for the operator: of each source, of each scan, of what could not be used.
+        scans: end after so many scan files; None: never.
+
+    Raises:
+        ConfigError: an endpoint or the folder cannot be had.
+    """
+    where = recorder_settings(settings)
+    if where is None:
+        raise ConfigError("there is no folder to record to: set record")
+    recording = Recording(where, settings.record_mib << 20, tell, tell)
+    stopping, all_received = threading.Event(), threading.Event()
+    with ExitStack() as stack:
+        intakes = _open_intakes(settings, stack)
+        writer = stack.enter_context(ThreadPoolExecutor(1, "record"))
+        stack.callback(all_received.set)
+        receivers = stack.enter_context(ThreadPoolExecutor(len(intakes), "intake"))
+        stack.callback(stopping.set)
+        work = [writer.submit(recording.work, all_received)]
+        work += [receivers.submit(_receive, intake, recording, stopping, tell) for intake in intakes]
+        for intake in intakes:
+            tell(f"{intake.role}: {intake.stream_format} from {intake.source.endpoint}")
+        _wait(recording, work, scans)
+
+
+def _open_intakes(settings: Settings, stack: ExitStack) -> list[Intake]:
+    images = stack.enter_context(open_source(settings, "images"))
+    intakes = [Intake("images", images, settings.images_format)]
+    if settings.positions is not None:
+        positions = stack.enter_context(open_source(settings, "positions"))
+        told = stream_format(settings, "positions")
+        intakes.append(Intake("positions", positions, told, positions_only))
+    return intakes
+
+
+def _receive(
+    intake: Intake, recording: Recording, stopping: threading.Event, tell: Callable[[str], None]
+) -> None:
+    while not stopping.is_set():
+        received = intake.source.receive(_POLL_S)
+        if received is None:
+            continue
+        recording.take(intake.keep(received.events))
+        if received.error is not None:
+            intake.refused += 1
+            if intake.refused.bit_count() == 1:  # the 1st, 2nd, 4th, 8th …: a flood must not fill the log
+                tell(f"{intake.refused} refused from {intake.source.endpoint}, the last: {received.error}")
+
+
+def _wait(recording: Recording, work: Sequence[Future[None]], scans: int | None) -> None:
+    while scans is None or recording.files < scans:
+        for ended in (future for future in work if future.done()):
+            ended.result()  # a bug: nobody else would see it
+        time.sleep(_POLL_S)

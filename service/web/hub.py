@@ -1,0 +1,149 @@
+"""What all viewers share: the service, and a feed for each object that somebody looks at."""
+
+from __future__ import annotations
+
+import asyncio
+from itertools import count
+from typing import Any
+from weakref import WeakValueDictionary
+
+import msgspec
+import numpy as np
+
+from service.images import Channel
+from service.mosaic import Mosaic
+from service.web.feed import Feed
+from service.web.levels import COARSEST, Window
+from service.web.view import LiveView
+
+_REFINED_EVERY_S = 1.0
+_REFINED_SHARE = 0.1  # of the time, at most, goes into taking the refined object out of the refinement
+
+
+class Wish(msgspec.Struct, frozen=True, forbid_unknown_fields=True):
+    """What a viewer wants to see.
+
+    Attributes:
+        scan: name, None for the current (or else the latest) one.
+        refined: the object that idle time has refined, once there is one; else the network's mosaic.
+        windows: blocks of the levels, the most urgent first; None for all blocks of level 0.
+        path: also where the last frames were taken.
+    """
+
+    scan: str | None = None
+    refined: bool = False
+    windows: tuple[Window, ...] | None = None
+    path: bool = False
+
+
+class _RefinedFeed(Feed):
+    """The refined object of a scan.
+
+    Attributes:
+        origin: the mosaic that the refinement began with.
+        sweeps: how many the object had seen when it was taken.
+        due_s: when it may be taken again.
+    """
+
+    def __init__(self, refined: Mosaic, generation: int, origin: Mosaic) -> None:
+        super().__init__(refined, generation)
+        self.origin = origin
+        self.sweeps = 0
+        self.due_s = 0.0
+
+
+class Hub:
+    """The feeds of a service.
+
+    Args:
+        view: the service.
+    """
+
+    def __init__(self, view: LiveView) -> None:
+        self.view = view
+        # Viewers hold their feed: a mosaic that nobody follows is not kept alive from here.
+        self._feeds: WeakValueDictionary[str, Feed] = WeakValueDictionary()
+        self._refined: WeakValueDictionary[str, _RefinedFeed] = WeakValueDictionary()
+        self._generations = count(1)
+        self._taking = asyncio.Lock()
+
+    async def state(self, wish: Wish) -> tuple[Feed | None, bytes]:
+        """Return the feed to show and the `state` message, JSON."""
+        status, scans = self.view.status(), self.view.scans()
+        name = wish.scan or status.get("current_scan") or (scans[0]["scan"] if scans else None)
+        report = self.view.scan(name) if name else None
+        refined = await self._refined_feed(name, report) if name and report and wish.refined else None
+        feed = refined or (self._feed(name) if name else None)
+        message = {
+            "type": "state",
+            "channels": list(Channel),
+            "status": status,
+            "scans": scans,
+            "name": name,
+            "scan": report,
+            "refined": refined is not None,
+            "mosaic": _describe(feed) if feed else None,
+            "path_px": self._path_px(name, feed) if name and feed and wish.path else None,
+        }
+        return feed, msgspec.json.encode(message)
+
+    def _feed(self, scan: str) -> Feed | None:
+        mosaic = self.view.mosaic(scan)
+        if mosaic is None:
+            return None
+        feed = self._feeds.get(scan)
+        if feed is None or feed.mosaic is not mosaic:
+            feed = self._feeds[scan] = Feed(mosaic, next(self._generations))
+        return feed
+
+    async def _refined_feed(self, scan: str, report: dict[str, Any]) -> Feed | None:
+        sweeps = (report.get("refinement") or {}).get("sweeps", 0)
+        origin = self.view.mosaic(scan)
+        if not sweeps or origin is None:
+            return None
+        async with self._taking:
+            feed = self._refined.get(scan)
+            if feed is not None and feed.origin is not origin:
+                feed = None
+            if feed is None or (feed.sweeps != sweeps and _now_s() >= feed.due_s):
+                feed = await self._take_refined(scan, origin, feed, sweeps)
+            return feed
+
+    async def _take_refined(
+        self, scan: str, origin: Mosaic, feed: _RefinedFeed | None, sweeps: int
+    ) -> _RefinedFeed | None:
+        began_s = _now_s()
+        refined = await asyncio.to_thread(self.view.refined, scan)
+        if refined is None:
+            self._refined.pop(scan, None)
+            return None
+        if feed is None:
+            feed = _RefinedFeed(refined, next(self._generations), origin)
+        else:
+            feed.replace(refined)
+        self._refined[scan] = feed
+        feed.sweeps = sweeps
+        feed.due_s = _now_s() + max(_REFINED_EVERY_S, (_now_s() - began_s) / _REFINED_SHARE)
+        return feed
+
+    def _path_px(self, scan: str, feed: Feed) -> list[list[float]] | None:
+        recent = self.view.recent(scan)
+        if recent is None:
+            return None
+        path_px: list[list[float]] = np.round(recent.path_m() / feed.mosaic.object_pixel_m, 1).tolist()
+        return path_px
+
+
+def _describe(feed: Feed) -> dict[str, Any]:
+    mosaic = feed.mosaic
+    return {
+        "generation": feed.generation,
+        "block_px": mosaic.block_px,
+        "object_pixel_m": mosaic.object_pixel_m,
+        "bounds": mosaic.bounds(),
+        "coarsest": COARSEST,
+    }
+
+
+def _now_s() -> float:
+    return asyncio.get_running_loop().time()

@@ -1,0 +1,65 @@
+import json
+from dataclasses import replace
+
+import numpy as np
+import pytest
+
+from training.ablate import GRIDS, run_study
+from training.datasets.sets import open_set
+from training.datasets.splits import split_set
+from training.judging.evaluation import judge_painted
+from training.judging.object_tiles import known_physics, paint_physically
+from training.studies.chart import METHOD
+
+
+@pytest.fixture(scope="module")
+def chart():
+    return open_set("usaf-tiny")
+
+
+def true_tiles(chart, frames, turn_rad=None):
+    """What a network would say that knows the chart: physical amplitude and phase, each tile in its gauge."""
+    truth = chart.units.transmission(chart.amplitude[frames], chart.phase_rad[frames])
+    if turn_rad is not None:
+        truth = truth * np.exp(1j * turn_rad).astype(np.complex64)[:, None, None]
+
+    def predict(counts):
+        start = predict.done
+        predict.done = min(predict.done + len(counts), len(frames)) if predict.warm else 0
+        predict.warm = True
+        tiles = truth[start : start + len(counts)]
+        return np.abs(tiles), np.angle(tiles)
+
+    predict.done, predict.warm = 0, False
+    return predict
+
+
+def test_a_network_that_knows_the_object_makes_the_labels(chart):
+    frames = split_set(chart, "disjoint").test
+    painted = paint_physically(true_tiles(chart, frames), chart, frames)
+    np.testing.assert_allclose(painted.amplitude, chart.amplitude[frames], atol=1e-3)
+    np.testing.assert_allclose(painted.phase_rad, chart.phase_rad[frames], atol=1e-3)
+
+
+def test_the_absolute_phase_of_a_tile_does_not_count(chart):
+    frames = split_set(chart, "disjoint").test
+    turns = np.random.default_rng(0).uniform(-np.pi, np.pi, len(frames))
+    painted = paint_physically(true_tiles(chart, frames, turns), chart, frames)
+    found = judge_painted(painted, chart, frames)
+    assert found.circle.figures.circular.rms_rad < 1e-2
+
+
+def test_a_set_without_truth_cannot_be_judged_so(chart):
+    with pytest.raises(ValueError, match="with the probe and the truth"):
+        known_physics(replace(chart, truth_phase_rad=None))
+
+
+def test_simulated_frames_of_the_probe_stand_beside_the_paper_in_one_table(tmp_path):
+    study = GRIDS["chart"].quick()
+    records = run_study(study, tmp_path, 1, "32-true", {"devices": 1})
+    table = study.table(records)
+    assert f"| usaf-tiny-noisy | disjoint | {METHOD} |" in table
+    assert "| usaf-tiny | disjoint | paper |" in table
+    (simulated, _) = [record for record in records if record["plan"]["method"] == METHOD]
+    assert simulated["frames"]["train"] == 64
+    json.dumps(records)

@@ -1,0 +1,82 @@
+"""What each part of stitching is worth: the same tiles stitched with one part more each time."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
+
+import numpy as np
+
+from model.judge import likeness
+from training.judging.evaluation import transmission
+from training.judging.painted_scan import PaintedScan
+from training.judging.stitching import Stitched, stitch_angles, stitch_on_circle
+
+
+@dataclass(frozen=True, slots=True)
+class StitchingWay:
+    """A way to stitch, and what becomes of the mosaic.
+
+    Attributes:
+        name: what was done.
+        phase_rms_rad: root mean square of the circular phase error, one global phase removed.
+        phase_correlation: Pearson's.
+        amplitude_rms: of the amplitude error; None from a network that predicts phase only.
+    """
+
+    name: str
+    phase_rms_rad: float
+    phase_correlation: float
+    amplitude_rms: float | None
+
+
+def stitching_ways(scan: PaintedScan) -> tuple[StitchingWay, ...]:
+    """Stitch the tiles of a scan with more and more care, and judge each mosaic where the scan says.
+
+    Where all positions are whole pixels there is no way that places tiles between them.
+
+    Raises:
+        ValueError: nothing is left to compare.
+    """
+    return tuple(_judged(name, stitched, scan) for name, stitched in _mosaics(scan))
+
+
+def mean_ways(scans: Sequence[tuple[StitchingWay, ...]]) -> tuple[StitchingWay, ...]:
+    """Return the figures of each way, averaged over scans."""
+    return tuple(_mean(ways) for ways in zip(*scans, strict=True))
+
+
+def _mean(ways: tuple[StitchingWay, ...]) -> StitchingWay:
+    amplitudes = [way.amplitude_rms for way in ways if way.amplitude_rms is not None]
+    return StitchingWay(
+        ways[0].name,
+        float(np.mean([way.phase_rms_rad for way in ways])),
+        float(np.mean([way.phase_correlation for way in ways])),
+        float(np.mean(amplitudes)) if amplitudes else None,
+    )
+
+
+def _mosaics(scan: PaintedScan) -> Iterator[tuple[str, Stitched]]:
+    amplitude, phase_rad = scan.painted.amplitude, scan.painted.phase_rad
+    roomy = (scan.shape[0] + 2, scan.shape[1] + 2)
+    whole, fine, weight = scan.whole_corners_px + 1, scan.corners_px + 1, scan.weight
+    yield "plain mean, whole pixels", stitch_on_circle(amplitude, phase_rad, whole, roomy)
+    yield "+ weight: probe's light", stitch_on_circle(amplitude, phase_rad, whole, roomy, weight)
+    placed = stitch_on_circle(amplitude, phase_rad, fine, roomy, weight)
+    if (whole != fine).any():
+        yield "+ fractions of a pixel", placed
+    yield "the same, angles averaged", stitch_angles(amplitude, phase_rad, fine, roomy, weight)
+    turned = stitch_on_circle(amplitude, phase_rad, fine, roomy, weight, gauge=True)
+    yield "+ tiles turned to fit", turned
+
+
+def _judged(name: str, stitched: Stitched, scan: PaintedScan) -> StitchingWay:
+    inner = np.s_[1:-1, 1:-1]
+    amplitude = None if stitched.amplitude is None else stitched.amplitude[inner]
+    found = likeness(transmission(amplitude, stitched.phase_rad[inner]), scan.truth, scan.where)
+    return StitchingWay(
+        name,
+        found.phase_rms_rad,
+        found.phase_correlation,
+        None if amplitude is None else found.amplitude_rms,
+    )

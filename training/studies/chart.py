@@ -1,0 +1,130 @@
+"""The paper's chart, painted by a network that has seen simulated frames only."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, field, replace
+from io import BytesIO
+from pathlib import Path
+
+import numpy as np
+
+from training.checkpoint import load_task, read_checkpoint
+from training.datasets.sets import open_set
+from training.datasets.splits import SplitName, split_set
+from training.judging.evaluation import judge_painted
+from training.judging.object_tiles import known_physics, paint_physically
+from training.judging.predictor import predict_with
+from training.plan import Precision, TrainingPlan
+from training.provenance import environment
+from training.run import BEST
+from training.simulation.factory import SimulationRecipe
+from training.studies.cells import Cell, Record, history, seconds_between_looks, write_bytes_whole
+from training.studies.study import Study, cost_of, figures_of, kept_px
+
+METHOD = "probe-informed, from simulation"
+
+
+@dataclass(frozen=True, slots=True)
+class SimulatedCell:
+    """One training on simulated frames of a set's probe.
+
+    Attributes:
+        plan: of the training.
+        data, split: whose test frames it is judged on; nothing of them is learned from.
+    """
+
+    plan: TrainingPlan
+    data: str
+    split: SplitName
+
+    @property
+    def folder(self) -> Path:
+        """Where it lies below the study's folder."""
+        return Path(self.data, self.split, f"simulated-{self.plan.samples}", f"seed-{self.plan.seed}")
+
+    @property
+    def title(self) -> str:
+        """What a person is told while it trains."""
+        return f"{METHOD}, judged on {self.data}, {self.split}, seed {self.plan.seed}"
+
+    def judge(self, trained: Path) -> Record:
+        """Return the figures of the best checkpoint in a folder, as of a published method's cell.
+
+        Raises:
+            CheckpointError: there is none.
+            ValueError: the set has no probe or no truth.
+        """
+        task = load_task(read_checkpoint(trained / f"{BEST}.ckpt")).eval()
+        data = open_set(self.data)
+        test = split_set(data, self.split).test
+        painted = paint_physically(predict_with(task.network), data, test)
+        learned = history(trained)
+        rate_s = seconds_between_looks(learned)
+        frames = self.plan.steps_between_validations * self.plan.batch
+        return {
+            "plan": self.plan.as_record() | {"data": self.data, "split": self.split, "method": METHOD},
+            "epochs": None,
+            "frames": {"train": self.plan.samples, "test": len(test)},
+            **figures_of(judge_painted(painted, data, test, keep_px=kept_px(data))),
+            "cost": cost_of(task, painted) | {"training_frames_per_s": frames / rate_s if rate_s else None},
+            "history": learned,
+            "environment": environment(),
+        }
+
+
+@dataclass(frozen=True, slots=True)
+class ChartStudy(Study):
+    """A study with one more row a set: a network of the set's probe that saw simulated frames only.
+
+    Attributes:
+        samples: frames that it learns from.
+        recipe: of them; objects are as many frames wide as the instrument's.
+    """
+
+    samples: int = 55_000
+    recipe: SimulationRecipe = field(default_factory=lambda: SimulationRecipe(object_size=80))
+
+    def quick(self) -> ChartStudy:
+        """Return the same grid on a corner of the chart and a few steps: that it runs, not what is true."""
+        small = Study.quick(self)
+        recipe = replace(self.recipe, pool_objects=4)
+        return replace(self, sets=small.sets, epochs=1, fewer=(), samples=64, recipe=recipe)
+
+    def prepare(self, root: Path) -> None:
+        """Write the sets' probes into the study's folder.
+
+        Raises:
+            ScanFileError: a set cannot be made.
+            ValueError: it knows no probe.
+        """
+        root.mkdir(parents=True, exist_ok=True)
+        for name in self.sets:
+            file = BytesIO()
+            np.save(file, known_physics(open_set(name))[0], allow_pickle=False)
+            write_bytes_whole(_probe_file(root, name), file.getvalue())
+
+    def cells(self, root: Path, seeds: int, precision: Precision) -> list[Cell]:
+        """Return the cells of the published methods, then those of the network of the probe."""
+        simulated = self._simulated(root, seeds, precision)
+        return [*Study.cells(self, root, seeds, precision), *simulated]
+
+    def _simulated(self, root: Path, seeds: int, precision: Precision) -> Iterator[SimulatedCell]:
+        for seed in range(1, seeds + 1):
+            for data in self.sets:
+                plan = TrainingPlan(
+                    _probe_file(root, data),
+                    tile_px=32,
+                    steps=3,
+                    samples=self.samples,
+                    precision=precision,
+                    seed=seed,
+                    likelihood=0.0,  # the light fills the frame: twice as many unknowns as counts fit noise
+                    validations=20,
+                    recipe=self.recipe,
+                )
+                yield from (SimulatedCell(plan, data, split) for split in self.splits)
+
+
+def _probe_file(root: Path, data: str) -> Path:
+    return root / f"probe-{data}.npy"

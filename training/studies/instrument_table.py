@@ -1,0 +1,156 @@
+"""What the instrument's study says: errors and cost of each variant, the full network beside its rivals."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from itertools import product
+from typing import Any, NamedTuple
+
+import numpy as np
+
+from training.simulation.objects import HELD_OUT
+from training.studies.cells import Record
+from training.studies.tables import Column, markdown_table, mean_and_std
+
+FULL, PAPER = "full", "paper"
+RIVALS = (PAPER, "paper-one-gain", "paper-one-exposure", "ptychonn")
+CLAIM = 1 / 3  # of the paper's network's phase error, at no more cost a frame
+
+
+class Standing(NamedTuple):
+    """The full network beside a rival.
+
+    Attributes:
+        ratio: of the phase errors of held-out objects' mosaics, full / rival, of the means over seeds.
+        low, high: least and greatest ratio of any two seeds.
+        macs, frame_ms: of the costs a frame.
+        word: "confirmed" where even `high` is at most a third, "not confirmed" where even `low` is above,
+            "within the spread" between; "one seed" where there is no spread.
+    """
+
+    ratio: float
+    low: float
+    high: float
+    macs: float
+    frame_ms: float
+    word: str
+
+
+def by_variant(records: list[Record]) -> dict[str, list[Record]]:
+    """Group records that differ in their seed only, in the order in which they come."""
+    groups: dict[str, list[Record]] = {}
+    for record in records:
+        groups.setdefault(record["variant"], []).append(record)
+    return groups
+
+
+def held_out_rad(record: Record, exposure: float = 1.0, figure: str = "phase_rms_rad") -> float:
+    """Return the mean error of the mosaics of families that were not shown in training.
+
+    Args:
+        record: of a cell.
+        exposure: of the scans, in units of the probe's.
+        figure: of training.judging.held_out_scans.StitchedFigures.
+    """
+    rows = (_scans(record, family, exposure) for family in HELD_OUT)
+    return float(np.mean([error for row in rows for error in row[figure]]))
+
+
+def standing(full: list[Record], rival: list[Record]) -> Standing:
+    """Compare the full network with a rival, each of any number of seeds."""
+    ours, theirs = ([held_out_rad(record) for record in group] for group in (full, rival))
+    pairs = [a / b for a, b in product(ours, theirs)]
+    low, high = min(pairs), max(pairs)
+    word = "confirmed" if high <= CLAIM else "not confirmed" if low > CLAIM else "within the spread"
+    return Standing(
+        ratio=float(np.mean(ours) / np.mean(theirs)),
+        low=low,
+        high=high,
+        macs=_cost(full, "macs") / _cost(rival, "macs"),
+        frame_ms=_cost(full, "frame_ms") / _cost(rival, "frame_ms"),
+        word=word if min(len(full), len(rival)) > 1 else "one seed",
+    )
+
+
+def instrument_table(records: list[Record]) -> str:
+    """Return the variants as a Markdown table, and under it how the full network stands to its rivals."""
+    groups = by_variant(records)
+    columns = _columns(records[0])
+    titles = ["variant", "seeds", *(column.title for column in columns), "φ of the paper's"]
+    rows = [
+        [name, str(len(group)), *(mean_and_std(c, group) for c in columns), _of_paper(group, groups)]
+        for name, group in groups.items()
+    ]
+    return "\n".join([markdown_table(titles, rows), _flat(records[0]), *_standings(groups)])
+
+
+def _flat(record: Record) -> str:
+    error_rad = held_out_rad(record, figure="flat_phase_rms_rad")
+    return f"A flat object, nothing painted, is {error_rad:.3f} rad off where objects were not shown.\n"
+
+
+def _columns(record: Record) -> list[Column]:
+    families = [row["family"] for row in record["tiles"]]
+    shown = [family for family in families if family not in HELD_OUT]
+    held_out = " and ".join(family for family in families if family in HELD_OUT)
+    return [
+        *(Column(f"tile φ, {family}, rad", _tile(family), 3) for family in families),
+        *(Column(f"mosaic φ, {family} (shown), rad", _mosaic(family), 3) for family in shown),
+        Column(f"mosaic φ, {held_out}, rad", held_out_rad, 3),
+        Column("same at half the exposure", lambda r: held_out_rad(r, 0.5), 3),
+        Column("same at twice the exposure", lambda r: held_out_rad(r, 2.0), 3),
+        Column("same, tiles not turned", lambda r: held_out_rad(r, figure="unturned_phase_rms_rad"), 3),
+        Column(f"mosaic A, {held_out}", lambda r: held_out_rad(r, figure="amplitude_rms"), 3),
+        Column("parameters, 10³", lambda r: r["cost"]["parameters"] / 1e3, 0),
+        Column("million multiplications a frame", lambda r: r["cost"]["macs"] / 1e6, 0),
+        Column("ms a frame, one thread", lambda r: r["cost"]["frame_ms"], 2),
+        Column("frames/s in training", lambda r: r["cost"]["training_frames_per_s"], 0),
+    ]
+
+
+def _tile(family: str) -> Callable[[Record], float]:
+    def of(record: Record) -> float:
+        (row,) = (row for row in record["tiles"] if row["family"] == family)
+        mean: float = row["phase_rms_rad"]["mean"]
+        return mean
+
+    return of
+
+
+def _mosaic(family: str) -> Callable[[Record], float]:
+    return lambda record: float(np.mean(_scans(record, family, 1.0)["phase_rms_rad"]))
+
+
+def _scans(record: Record, family: str, exposure: float) -> dict[str, Any]:
+    (row,) = (row for row in record["stitched"] if row["family"] == family and row["exposure"] == exposure)
+    return dict(row)
+
+
+def _of_paper(group: list[Record], groups: dict[str, list[Record]]) -> str:
+    if PAPER not in groups:
+        return "–"
+    return f"{standing(group, groups[PAPER]).ratio:.2f}"
+
+
+def _standings(groups: dict[str, list[Record]]) -> list[str]:
+    rivals = [name for name in RIVALS if name in groups]
+    if FULL not in groups or not rivals:
+        return []
+    titles = [
+        "rival",
+        "full/rival: mosaic φ",
+        "of any two seeds",
+        "multiplications",
+        "time",
+        "at most a third",
+    ]
+    found = {name: standing(groups[FULL], groups[name]) for name in rivals}
+    rows = [
+        [name, f"{s.ratio:.2f}", f"{s.low:.2f}…{s.high:.2f}", f"{s.macs:.2f}", f"{s.frame_ms:.2f}", s.word]
+        for name, s in found.items()
+    ]
+    return [markdown_table(titles, rows)]
+
+
+def _cost(group: list[Record], figure: str) -> float:
+    return float(np.mean([record["cost"][figure] for record in group]))
