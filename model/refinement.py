@@ -74,7 +74,7 @@ class _Light:
 
     Attributes:
         probe: (M, H, W) modes.
-        step: (H, W), what rPIE divides the update by, as a factor.
+        step: (H, W), what the update is multiplied by: the step over what rPIE divides by.
     """
 
     probe: Complex64
@@ -88,17 +88,23 @@ class ObjectRefinement:
         probe: (M, H, W) complex64 modes, square-root photons a pixel.
         invalid_counts: a count at or above this says nothing: the pattern stays as modelled there.
         alpha: rPIE's α in (0, 1]: 1 is ePIE, smaller ones step further where little light falls.
+        step: share of rPIE's step in (0, 1]. The object ends near what the last frames say; where many noisy
+            frames see a pixel, shorter steps let it be what they say on average.
 
     Raises:
-        ValueError: the probe has no light, or α is out of its range.
+        ValueError: the probe has no light, or α or the step is out of its range.
     """
 
-    def __init__(self, probe: Complex64, invalid_counts: float = math.inf, alpha: float = 0.6) -> None:
-        if not (0 < alpha <= 1 and probe.any()):
-            raise ValueError(f"refinement needs a probe with light, and 0 < α ≤ 1, not {alpha}")
+    def __init__(
+        self, probe: Complex64, invalid_counts: float = math.inf, alpha: float = 0.6, step: float = 1.0
+    ) -> None:
+        if not (0 < alpha <= 1 and 0 < step <= 1 and probe.any()):
+            raise ValueError(
+                f"refinement needs a probe with light, 0 < α ≤ 1 and 0 < step ≤ 1, not {alpha} and {step}"
+            )
         self._spectrum = np.fft.fft2(probe).astype(np.complex64)
         self._invalid_counts = invalid_counts
-        self._alpha = alpha
+        self._alpha, self._step = alpha, step
         self._light = lru_cache(max(1, _CACHE_BYTES // probe.nbytes))(self._shifted)
 
     def misfit(self, patch: Complex64, counts: NDArray[Any], shift: tuple[int, int]) -> Misfit:
@@ -142,4 +148,4 @@ class ObjectRefinement:
         probe = shifted_probes(self._spectrum, shifts_px)[0].astype(np.complex64)
         brightness = intensity(probe)
         limit = (1 - self._alpha) * brightness + self._alpha * brightness.max()
-        return _Light(probe, (1 / limit).astype(np.float32))
+        return _Light(probe, (self._step / limit).astype(np.float32))

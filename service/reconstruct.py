@@ -112,6 +112,7 @@ class Reconstruction:
         run = self.run
         if run is None:
             return
+        run.watch(now_s)
         self._give_up(run, run.joiner.expire(now_s))
         self._infer(run, run.batcher.due(now_s))
         quiet_s = now_s - run.last_arrival_s

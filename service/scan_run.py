@@ -24,6 +24,7 @@ _RATE_WINDOW_NS = 2_000_000_000
 _LATENCIES_KEPT = 1 << 14
 _PIXEL_TOLERANCE = 0.01
 _FRAMES_LOOKED_AT = 512  # for gaps, while the scan runs
+_LOOK_EVERY_S = 1.0
 
 
 class Rates:
@@ -98,6 +99,7 @@ class ScanRun:
     finished_ns: int | None = None
     end_told: bool = False
     residual: float | None = None
+    _looked_s: float = 0.0
     _placed: list[tuple[NDArray[np.int64], Float64]] = field(default_factory=list)
 
     @property
@@ -114,6 +116,11 @@ class ScanRun:
         if len(tiles.indices):
             self.rates.add(tiles.received_ns, now_ns)
             self._placed.append((tiles.indices, tiles.positions_m))
+
+    def watch(self, now_s: float) -> None:
+        """Look about once a second whether frames are missing at regular gaps, on the journey's clock."""
+        if now_s - self._looked_s >= _LOOK_EVERY_S:
+            self._looked_s = now_s
             self.look_for_stolen_frames(_FRAMES_LOOKED_AT)
 
     def look_for_stolen_frames(self, newest: int | None = None) -> None:

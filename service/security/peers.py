@@ -62,9 +62,8 @@ class Peers:
             return self._no_access(endpoint)
         if counted[_UNLIKE]:
             return self._no_common_mechanism(endpoint)
-        # Without keys, whoever only tries whether a port of ours is open is no matter.
-        hung_up = counted[_BROKEN] and (self._has_keys or not self._listens)
-        return self._no_handshake(endpoint) if hung_up and not counted[_LET_IN] else None
+        hung_up = counted[_BROKEN] and not counted[_LET_IN]
+        return self._no_handshake(endpoint) if hung_up else None
 
     def silence(self, endpoint: str, max_message_bytes: int) -> Silence:
         """Return why nothing has come from an endpoint so far; ZMQ cuts off who sends a larger part."""
@@ -103,8 +102,10 @@ class Peers:
         return f"{endpoint} asks for keys: set keys, and its public one"
 
     def _no_handshake(self, endpoint: str) -> str:
-        if self._listens:
+        if self._listens and self._has_keys:
             return f"a client was refused at {endpoint}: it has no key, or took another key for ours"
+        if self._listens:
+            return f"a client hung up at {endpoint}: it wants keys, and we have none, or it speaks no ZMQ"
         if self._has_keys:
             return f"{endpoint} refused us: is what we have its public key?"
         return f"{endpoint} hung up on us: does it speak ZMQ, and without keys?"

@@ -119,6 +119,23 @@ def test_the_residual_is_the_one_that_mosaics_are_judged_by(probe, truth, counts
     assert residual(ObjectRefinement(probe), truth, counts, places) == pytest.approx(judged, rel=1e-4)
 
 
+def test_a_share_of_the_step_is_that_share_of_the_change(probe, truth, counts, places):
+    start = blurred(truth, 15)
+    changes = [
+        swept(ObjectRefinement(probe, step=step), start, counts[:1], places[:1])[0] - start
+        for step in (1.0, 0.1)
+    ]
+    np.testing.assert_allclose(changes[1], 0.1 * changes[0], atol=1e-6)
+
+
+def test_short_steps_keep_the_noise_of_faint_frames_out_of_the_object(probe, truth, patterns, places, lit):
+    faint, few = probe / 10, np.random.default_rng(6).poisson(patterns / 100)
+    long, short = (
+        swept(ObjectRefinement(faint, step=step), truth, few, places, sweeps=2)[0] for step in (1.0, 0.1)
+    )
+    assert phase_error_rad(short, truth, lit) < 0.6 * phase_error_rad(long, truth, lit)
+
+
 def test_invalid_pixels_change_neither_object_nor_residual(probe, truth, patterns, places):
     gap = patterns.copy()
     gap[:, 14:16] = INVALID
@@ -149,10 +166,12 @@ def test_the_probe_is_shifted_by_what_whole_pixels_leave_of_a_position(centre_px
     assert placement(centre_px, (32, 32)) == expected
 
 
-@pytest.mark.parametrize(("scale", "alpha"), [(0, 0.5), (1, 0.0), (1, 1.5)])
-def test_a_dark_probe_or_an_impossible_alpha_is_refused(probe, scale, alpha):
+@pytest.mark.parametrize(
+    ("scale", "alpha", "step"), [(0, 0.5, 1.0), (1, 0.0, 1.0), (1, 1.5, 1.0), (1, 0.6, 0.0), (1, 0.6, 1.5)]
+)
+def test_a_dark_probe_or_an_impossible_step_is_refused(probe, scale, alpha, step):
     with pytest.raises(ValueError, match="probe with light"):
-        ObjectRefinement(scale * probe, alpha=alpha)
+        ObjectRefinement(scale * probe, alpha=alpha, step=step)
 
 
 def test_misfits_of_frames_add_up_to_the_residual_of_all():

@@ -4,11 +4,14 @@ import stat
 
 import pytest
 import zmq
+from click.testing import CliRunner
 
+from service.cli import cli
 from service.config import Settings
 from service.errors import ConfigError
 from service.security.keys import load_clients, load_pair, load_public, make_keys
 from service.stream_keys import connecting_curve, listening_curve, stream_curve
+from service.streams import open_source
 
 REMOTE = "tcp://0.0.0.0:5555"
 LOOPBACK = "tcp://127.0.0.1:5555"
@@ -123,3 +126,44 @@ def test_a_stream_that_we_connect_to_is_plain_unless_its_key_is_told(ours):
     keyed = Settings(keys=str(ours[1]))
     assert stream_curve(keyed, "images") is None
     assert connecting_curve(keyed, str(ours[0])).server == load_public(ours[0])
+
+
+def test_a_panda_has_no_keys(ours):
+    settings = Settings(
+        positions="panda://127.0.0.1:1", positions_y="Y", positions_x="X", positions_key=str(ours[0])
+    )
+    with pytest.raises(ConfigError, match="knows no keys"):
+        open_source(settings, "positions")
+
+
+# The command line
+
+
+def run(*arguments):
+    return CliRunner().invoke(cli, [str(argument) for argument in arguments])
+
+
+def test_the_command_makes_keys_and_says_which_file_goes_where(tmp_path):
+    made = run("keys", "--out", tmp_path / "k", "--name", "detector")
+    assert made.exit_code == 0
+    assert load_pair(tmp_path / "k" / "detector.key_secret").public == load_public(
+        tmp_path / "k" / "detector.key"
+    )
+    assert "detector.key_secret: stays here" in made.output
+    assert "detector.key: give it to those" in made.output
+
+
+@pytest.mark.parametrize("name", ["../up", "a/b", "", "two words"])
+def test_a_name_that_is_none_for_a_file_is_refused(tmp_path, name):
+    assert isinstance(run("keys", "--out", tmp_path / "k", "--name", name).exception, ConfigError)
+    assert not (tmp_path / "k").exists()
+
+
+@pytest.mark.parametrize(
+    "flags",
+    [("--keys", "ours"), ("--key", "theirs"), ("--keys", "ours", "--bind"), ("--clients", "them", "--bind")],
+)
+def test_a_replay_needs_our_keys_and_theirs(tiny_scan, flags):
+    refusal = run("replay", tiny_scan, "--to", LOOPBACK, *flags).exception
+    assert isinstance(refusal, ConfigError)
+    assert "go together" in str(refusal)

@@ -227,6 +227,23 @@ def test_a_second_client_on_the_detector_shows_as_a_regular_gap(clients):
     assert ledger.stride() == clients
 
 
+def test_regular_gaps_show_in_the_middle_of_a_scan_once_enough_frames_have_come():
+    ledger = Ledger(None)
+    for index in range(0, 250, 2):
+        ledger.receive(index)
+    assert ledger.stride(newest=512) == 1
+    for index in range(250, 300, 2):
+        ledger.receive(index)
+    assert ledger.stride(newest=512) == 2
+
+
+def test_a_client_that_has_gone_is_forgotten_after_some_frames():
+    ledger = Ledger(None)
+    for index in [*range(0, 1000, 2), *range(1000, 1512)]:
+        ledger.receive(index)
+    assert ledger.stride(newest=512) == 1
+
+
 def test_random_losses_are_no_regular_gap():
     ledger = Ledger(100)
     for index in np.flatnonzero(np.random.default_rng(1).random(100) < 0.5).tolist():

@@ -59,7 +59,7 @@ def turned_scan(probe, tmp_path_factory):
     path = tmp_path_factory.mktemp("turned") / "turned.cxi"
     write_scan(
         path,
-        dice.poisson(far_field(probe, tiles)).clip(0, 255).astype(np.uint8),
+        dice.poisson(far_field(probe, tiles)).astype(np.uint16),
         (corners + 16) * PIXEL_M,
         wavelength_m=1e-10,
         distance_m=2.0,

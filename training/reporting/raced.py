@@ -11,7 +11,7 @@ from training.judging.against_time import Resemblance, Standing, TimedWay
 from training.judging.metrics import as_json
 from training.judging.stopwatch import Spent
 from training.reporting import plots
-from training.reporting.plots import Chart, Curve
+from training.reporting.plots import Chart, Curve, Image
 from training.reporting.report import Picture, Table
 
 _SAME_FRAMES = (
@@ -133,11 +133,15 @@ def _correlations(way: TimedWay, name: str) -> list[float]:
 
 def _picture(title: str, ways: Sequence[TimedWay], values: Sequence[list[float]], what: str) -> Picture:
     curves = [
-        Curve(way.name, np.array([at.spent.wall_s for at in way.standings]), np.array(found), marker="o")
+        Curve(way.name, _wall_s(way), np.array(found), dashed="step" in way.name, marker="o")
         for way, found in zip(ways, values, strict=True)
     ]
     drawn = plots.curves(curves, Chart("seconds of work", what, logarithmic_x=True))
     return Picture(f"{title} against time", _SAME_FRAMES, drawn.light, drawn.dark, wide=False)
+
+
+def _wall_s(way: TimedWay) -> Image:
+    return np.array([at.spent.wall_s for at in way.standings])
 
 
 def race_figures(ways: Sequence[TimedWay]) -> list[dict[str, Any]]:

@@ -3,6 +3,7 @@
 import gzip
 import hashlib
 import json
+import runpy
 from pathlib import Path
 
 import cbor2
@@ -17,56 +18,25 @@ from service.wire.pixels import Limits, encode_pixels
 DATA = Path(__file__).parents[2] / "data"
 EIGER_1M = cbor2.loads(gzip.decompress((DATA / "stream1_eiger1M_maxiv.cbor.gz").read_bytes()))
 
-SHAPE = (12, 16)
-COUNTS = np.random.default_rng(1).poisson(5, SHAPE).astype("<u2")
-MASK = np.zeros(SHAPE, bool)
-MASK[3, 4:7] = True
-POSITIONS = np.random.default_rng(2).normal(scale=1e-6, size=(5, 2))
-START = ScanStart(
-    "star",
-    SHAPE,
-    np.dtype("<u2"),
-    frames=5,
-    wavelength_m=1.4e-10,
-    distance_m=2.0,
-    detector_pixel_m=75e-6,
-    object_pixel_m=3e-8,
-    saturation=4095.0,
-    mask=MASK,
-    positions_m=POSITIONS,
+V1 = runpy.run_path(str(Path(__file__).parent / "dectris_v1_messages.py"))
+SHAPE, COUNTS, MASK, POSITIONS, SERIES, HEADER, IMAGE, END, started, part, header, image, START = (
+    V1[name]
+    for name in (
+        "SHAPE",
+        "COUNTS",
+        "MASK",
+        "POSITIONS",
+        "SERIES",
+        "HEADER",
+        "IMAGE",
+        "END",
+        "started",
+        "part",
+        "header",
+        "image",
+        "START",
+    )
 )
-SERIES = SentSeries(START, number=16)
-HEADER = dectris_v1.encode_header(SERIES)
-IMAGE = dectris_v1.encode_image(SERIES, 3, COUNTS, "bslz4")
-END = dectris_v1.encode_end(SERIES)
-
-
-def started(**options):
-    decoder = DectrisV1Decoder(**options)
-    decoder.decode(HEADER, 0)
-    return decoder
-
-
-def part(**fields):
-    return json.dumps(fields).encode()
-
-
-def header(detail="basic", series=16, **changes):
-    """Return a header of our sender, its configuration changed; None takes a key out of it."""
-    told = json.loads(HEADER[1]) | changes
-    configuration = {key: value for key, value in told.items() if value is not None}
-    head = part(htype="dheader-1.0", series=series, header_detail=detail)
-    return [head] if detail == "none" else [head, part(**configuration)]
-
-
-RAW = COUNTS.tobytes()
-
-
-def image(blob=RAW, series=16, frame=3, **changes):
-    """Return an image of raw pixels, the head of its array changed."""
-    told = {"htype": "dimage_d-1.0", "shape": [16, 12], "type": "uint16", "encoding": "<", "size": len(blob)}
-    head = part(htype="dimage-1.0", series=series, frame=frame, hash="none")
-    return [head, part(**told | changes), blob, part(htype="dconfig-1.0", real_time=1)]
 
 
 def test_a_recorded_eiger_1m_series_decodes_though_its_end_never_came():

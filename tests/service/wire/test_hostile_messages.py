@@ -110,7 +110,9 @@ def test_a_damaged_stream_of_a_panda_gives_events_or_a_stream_error(stream, cuts
 @settings(max_examples=150, deadline=None)
 @given(data=st.data(), encoding=st.sampled_from(ENCODINGS), dtype=st.sampled_from(["<u1", "<u2", ">u4"]))
 def test_damaged_pixels_have_the_right_size_or_are_refused(unpacked_by, data, encoding, dtype):
-    blob = data.draw(damaged_bytes(encode_pixels(COUNTS.astype(dtype), encoding)) | st.binary(max_size=100))
+    whole = encode_pixels(COUNTS.astype(dtype), encoding)
+    headed = st.binary(max_size=100).map(lambda blob: whole[:12] + blob)
+    blob = data.draw(damaged_bytes(whole) | headed | st.binary(max_size=100))
 
     def unpacked():
         frames = decode_pixels(blob, SHAPE, np.dtype(dtype), encoding)

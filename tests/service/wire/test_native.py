@@ -3,10 +3,8 @@
 import msgspec
 import numpy as np
 import pytest
-from hypothesis import given, settings
-from hypothesis import strategies as st
 
-from service.errors import MessageError, StreamError
+from service.errors import MessageError
 from service.messages import Image, Positions, Rejected, ScanEnd, ScanStart
 from service.wire import native
 from service.wire.native import NativeDecoder
@@ -196,44 +194,3 @@ def test_a_start_that_cannot_be_is_refused(change):
     assert NativeDecoder().decode([HEAD(fields)], 0)
     with pytest.raises(MessageError):
         NativeDecoder().decode([HEAD({**fields, **change})], 0)
-
-
-VALID = [
-    native.encode_start(START),
-    native.encode_frames("star.1", 0, COUNTS, "bslz4", POSITIONS),
-    native.encode_frames("star.1", 0, COUNTS, "lz4"),
-    native.encode_positions(Positions("star.1", 0, POSITIONS)),
-    native.encode_end(ScanEnd("star.1", 4)),
-]
-
-
-@settings(deadline=None)
-@given(parts=st.lists(st.binary(max_size=300), max_size=4))
-def test_random_bytes_give_events_or_a_stream_error(parts):
-    assert decoded(started(), parts)
-
-
-@settings(deadline=None)
-@given(
-    parts=st.sampled_from(VALID),
-    place=st.integers(0, 10**6),
-    bit=st.integers(0, 7),
-    part=st.integers(0, 1),
-    cut=st.integers(0, 64),
-)
-def test_damaged_messages_give_events_or_a_stream_error(parts, place, bit, part, cut):
-    damaged = [bytearray(blob) for blob in parts]
-    hurt = damaged[part % len(damaged)]
-    hurt[place % len(hurt)] ^= 1 << bit
-    del hurt[len(hurt) - cut % len(hurt) :]
-    assert decoded(started(), [bytes(blob) for blob in damaged])
-
-
-def decoded(decoder, parts):
-    """Tell that decoding ended in events or in a StreamError; anything else is raised on."""
-    try:
-        events = decoder.decode(parts, 0)
-    except StreamError as error:
-        return str(error)
-    known = (ScanStart, Image, Positions, Rejected, ScanEnd)
-    return bool(events) and all(isinstance(event, known) for event in events)

@@ -21,7 +21,7 @@ def test_frames(scan):
 def test_frames_come_in_the_order_they_are_asked_for(scan):
     which = np.array([7, 3, 150])
     np.testing.assert_array_equal(counts_of(scan, which), scan.frames()[which])
-    assert counts_of(scan, which).dtype == np.uint8
+    assert counts_of(scan, which).dtype == np.uint16
 
 
 def test_no_frames_are_no_counts(scan):

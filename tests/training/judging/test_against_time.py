@@ -56,20 +56,36 @@ def test_a_way_that_begins_with_the_mosaic_has_spent_the_network_s_seconds(ways)
     assert network.spent.wall_s == 0.1
     assert refined[0] == network
     assert all(at.spent.wall_s > 0.1 for at in refined[1:])
-    assert ways["rPIE from an empty object"][0].spent.wall_s < 0.1
+    assert ways["rPIE, from an empty object"][0].spent.wall_s < 0.1
 
 
-def test_refinement_betters_the_mosaic_and_finds_the_object_from_nothing(ways):
-    (network,) = ways["network"]
-    assert ways["network, then rPIE"][-1].residual < network.residual
-    assert correlation(ways["network, then rPIE"][-1]) > correlation(network)
-    from_nothing = ways["rPIE from an empty object"]
-    assert from_nothing[-1].residual < from_nothing[0].residual
+@pytest.mark.parametrize("begun_with", ["a mosaic", "an empty object"])
+def test_refinement_comes_nearer_to_frames_and_object(bench, rough, begun_with):
+    start = rough if begun_with == "a mosaic" else bench.frames.start
+    run = RefinementRun(replace(bench.frames, start=start))
+    run.iterate()
+    once = bench.judge(*run.found(), Spent(), 1)
+    for _ in range(4):
+        run.iterate()
+    often = bench.judge(*run.found(), Spent(), 5)
+    assert often.residual < once.residual < bench.frames.residual(start, bench.frames.probe)
+    assert correlation(often) > correlation(once) > 0.5
 
 
-def test_pty_chi_s_engines_stand_beside_it(ways):
+def test_a_tenth_of_the_step_goes_a_tenth_of_the_way(bench):
+    frames = bench.frames
+    last = frames_of(frames.counts[-1:], frames.top_left_px[-1:], frames.probe, frames.start)
+    runs = [RefinementRun(last, step) for step in (1.0, 0.1)]
+    for run in runs:
+        run.iterate()
+    whole, tenth = (run.found()[0] - 1 for run in runs)
+    np.testing.assert_allclose(tenth, 0.1 * whole, atol=1e-6)
+
+
+def test_pty_chi_s_engines_stand_beside_it(ways, bench):
     assert sum("pty-chi" in name for name in ways) == 2
-    assert correlation(ways["least squares (pty-chi)"][-1]) > 0.5
+    empty = bench.frames.residual(bench.frames.start, bench.frames.probe)
+    assert ways["least squares (pty-chi)"][-1].residual < empty
     assert "least squares, probe updated" in ways
 
 
