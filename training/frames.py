@@ -75,11 +75,6 @@ class SimulatedFrames(lightning.LightningDataModule):
         return TensorDataset(*(torch.cat(planes) for planes in zip(*factory, strict=True)))
 
 
-def device_batches(first: int, steps: int, rank: int, devices: int) -> range:
-    """Return the numbers of the batches of steps `first` to `steps` on device `rank` of `devices`."""
-    return range(first * devices + rank, steps * devices, devices)
-
-
 class LabelledFrames(lightning.LightningDataModule):
     """The training and validation frames of a split; the test frames are for `evaluate` alone."""
 

@@ -9,23 +9,11 @@ from training.frames import (
     EVALUATION_SEED,
     VALIDATION_SEED,
     SimulatedFrames,
-    device_batches,
 )
 from training.plan import TrainingPlan
 from training.simulation.factory import SimulationRecipe
 
 SMALL = SimulationRecipe(object_size=64, tiles_per_object=4, pool_objects=4)
-
-
-@pytest.mark.parametrize("devices", [1, 2, 3])
-def test_devices_share_the_batches_without_overlap_or_gap(devices):
-    shares = [device_batches(2, 7, rank, devices) for rank in range(devices)]
-    assert all(len(share) == 5 for share in shares)  # a batch a step, on each
-    assert sorted(k for share in shares for k in share) == list(range(2 * devices, 7 * devices))
-
-
-def test_one_device_takes_batch_k_at_step_k():
-    assert list(device_batches(3, 6, 0, 1)) == [3, 4, 5]
 
 
 def test_held_out_frames_are_the_same_each_time_and_not_those_of_training(probe, scan):
