@@ -24,9 +24,9 @@ from service.door import Door
 from service.door_settings import door_settings
 from service.engine import Engine
 from service.engines.onnxruntime import OnnxRuntimeEngine
-from service.errors import ConfigError, EngineError, PtycholiveError
+from service.errors import ConfigError, EngineError, PtycholiveError, StreamError
 from service.inbox import Inbox
-from service.intake import Intake, positions_only
+from service.intake import Intake, open_intakes
 from service.messages import Event, Image, Notice, Rejected
 from service.metrics import Metrics
 from service.paint import Painted
@@ -37,10 +37,8 @@ from service.recording.settings import recorder_settings
 from service.refine.refiner import Refiner
 from service.runs import Runs
 from service.scan_run import ScanRun
-from service.sources import Received
 from service.store import ResultStore
 from service.stream_keys import listening_curve
-from service.streams import open_source, stream_format
 from service.web.recent import RecentFrames
 from service.wire.pixels import DEFAULT_LIMITS
 
@@ -125,11 +123,7 @@ class App:
         if s.tiles is not None:
             curve = listening_curve(s, s.tiles)
             self._publisher = TilePublisher(s.tiles, allow_remote=s.allow_remote_streams, curve=curve)
-        images = open_source(s, "images")
-        self.intakes.append(Intake("images", images, s.images_format, self._admit))
-        if s.positions is not None:
-            positions, told = open_source(s, "positions"), stream_format(s, "positions")
-            self.intakes.append(Intake("positions", positions, told, self._admit_positions))
+        self.intakes.extend(open_intakes(s, self._admit))
         self._reconstructor = self._run("reconstruct", self._reconstruct)
         self._recorder = self._run("record", partial(self.recording.work, self._all_received))
         for number, intake in enumerate(self.intakes):
@@ -282,9 +276,6 @@ class App:
         """Let events in; what is recorded is what the detector sent, not what the door makes of it."""
         return self.door.admit(self.recording.take(tuple(events)))
 
-    def _admit_positions(self, events: Iterable[Event]) -> tuple[Event, ...]:
-        return self._admit(positions_only(events))
-
     def _receive(self, intake: Intake) -> None:
         while not self._stopping.is_set():
             received = intake.source.receive(_POLL_S)
@@ -294,7 +285,7 @@ class App:
             intake.count(received, time.monotonic())
             self._tell(received.events)
             if received.error is not None:
-                self._refuse(intake, received)
+                self._refuse(intake, received.error)
             else:
                 self.metrics.stage_seconds("decode", received.decode_s)
             intake.note(received.events)
@@ -318,11 +309,10 @@ class App:
         if (refusal := intake.source.refusal()) is not None:
             self.warn(refusal)
 
-    def _refuse(self, intake: Intake, received: Received) -> None:
-        intake.refused += 1
+    def _refuse(self, intake: Intake, error: StreamError) -> None:
         self.metrics.refused.labels(intake.source.endpoint).inc()
-        if intake.refused.bit_count() == 1:  # the 1st, 2nd, 4th, 8th …: a flood must not fill the log
-            self.warn(f"{intake.refused} refused from {intake.source.endpoint}, the last: {received.error}")
+        if (line := intake.refuse(error)) is not None:
+            self.warn(line)
 
     def _reconstruct(self) -> None:
         journey = self._journey

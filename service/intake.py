@@ -2,12 +2,16 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass
 
+from service.config import Settings
+from service.errors import StreamError
 from service.messages import Event, Notice, Positions, PositionsArmed, ScanEnd, ScanStart
 from service.sources import Received
-from service.streams import AnySource
+from service.streams import AnySource, open_source, stream_format
+
+Keep = Callable[[Iterable[Event]], tuple[Event, ...]]
 
 
 @dataclass(slots=True, eq=False)
@@ -29,7 +33,7 @@ class Intake:
     role: str
     source: AnySource
     stream_format: str
-    keep: Callable[[Iterable[Event]], tuple[Event, ...]] = tuple
+    keep: Keep = tuple
     messages: int = 0
     refused: int = 0
     last_s: float | None = None
@@ -49,6 +53,16 @@ class Intake:
         if received.nbytes or received.error is not None:
             self.messages += 1
             self.last_s = now_s
+
+    def refuse(self, error: StreamError) -> str | None:
+        """Count a message that could not be used; return the line for the operator, None for most of a flood.
+
+        The 1st, 2nd, 4th, 8th … are told: a flood must not fill the log.
+        """
+        self.refused += 1
+        if self.refused.bit_count() != 1:
+            return None
+        return f"{self.refused} refused from {self.source.endpoint}, the last: {error}"
 
     def notice_losses(self) -> bool:
         """Look whether a sender has gone away; return whether the operator should know.
@@ -70,6 +84,26 @@ class Intake:
             return "nothing came yet"
         quiet_s = now_s - self.last_s
         return "receiving" if quiet_s < 2 else f"quiet for {quiet_s:.0f} s"
+
+
+def open_intakes(settings: Settings, keep: Keep = tuple) -> Iterator[Intake]:
+    """Open the streams that the settings name, one by one.
+
+    Args:
+        settings: of the streams.
+        keep: what of the events goes on; of a position stream it is given the positions only.
+
+    Raises:
+        ConfigError: an endpoint cannot be had; those before stay open.
+    """
+
+    def keep_positions(events: Iterable[Event]) -> tuple[Event, ...]:
+        return keep(positions_only(events))
+
+    yield Intake("images", open_source(settings, "images"), settings.images_format, keep)
+    if settings.positions is not None:
+        source = open_source(settings, "positions")
+        yield Intake("positions", source, stream_format(settings, "positions"), keep_positions)
 
 
 def positions_only(events: Iterable[Event]) -> tuple[Event, ...]:

@@ -11,10 +11,9 @@ from typing import Final
 
 from service.config import Settings
 from service.errors import ConfigError
-from service.intake import Intake, positions_only
+from service.intake import Intake, open_intakes
 from service.recording.recording import Recording
 from service.recording.settings import recorder_settings
-from service.streams import open_source, stream_format
 
 _POLL_S: Final = 0.1
 
@@ -36,7 +35,10 @@ def record(settings: Settings, tell: Callable[[str], None], scans: int | None = 
     recording = Recording(where, settings.record_mib << 20, tell, tell)
     stopping, all_received = threading.Event(), threading.Event()
     with ExitStack() as stack:
-        intakes = _open_intakes(settings, stack)
+        intakes = []
+        for intake in open_intakes(settings):
+            stack.enter_context(intake.source)
+            intakes.append(intake)
         writer = stack.enter_context(ThreadPoolExecutor(1, "record"))
         stack.callback(all_received.set)
         receivers = stack.enter_context(ThreadPoolExecutor(len(intakes), "intake"))
@@ -48,16 +50,6 @@ def record(settings: Settings, tell: Callable[[str], None], scans: int | None = 
         _wait(recording, work, scans)
 
 
-def _open_intakes(settings: Settings, stack: ExitStack) -> list[Intake]:
-    images = stack.enter_context(open_source(settings, "images"))
-    intakes = [Intake("images", images, settings.images_format)]
-    if settings.positions is not None:
-        positions = stack.enter_context(open_source(settings, "positions"))
-        told = stream_format(settings, "positions")
-        intakes.append(Intake("positions", positions, told, positions_only))
-    return intakes
-
-
 def _receive(
     intake: Intake, recording: Recording, stopping: threading.Event, tell: Callable[[str], None]
 ) -> None:
@@ -67,9 +59,9 @@ def _receive(
             continue
         recording.take(intake.keep(received.events))
         if received.error is not None:
-            intake.refused += 1
-            if intake.refused.bit_count() == 1:  # the 1st, 2nd, 4th, 8th …: a flood must not fill the log
-                tell(f"{intake.refused} refused from {intake.source.endpoint}, the last: {received.error}")
+            line = intake.refuse(received.error)
+            if line is not None:
+                tell(line)
 
 
 def _wait(recording: Recording, work: Sequence[Future[None]], scans: int | None) -> None:

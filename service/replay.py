@@ -210,18 +210,24 @@ def _sender(scan: ScanFile, plan: ReplayPlan, track_m: Float64, series: int) -> 
 
 
 def _scan_start(scan: ScanFile, plan: ReplayPlan, track_m: Float64) -> ScanStart:
+    planned_m = track_m if plan.positions == "start" else None
+    return replace(start_of_file(scan, plan.scan), frames=len(track_m), positions_m=planned_m)
+
+
+def start_of_file(scan: ScanFile, name: str) -> ScanStart:
+    """Return what a detector that plays a scan file tells of it, with all of its positions."""
     return ScanStart(
-        scan=plan.scan,
+        scan=name,
         frame_shape=scan.frame_shape,
         dtype=scan.dtype,
-        frames=len(track_m),
+        frames=len(scan),
         wavelength_m=scan.wavelength_m,
         distance_m=scan.distance_m,
         detector_pixel_m=scan.detector_pixel_m,
         object_pixel_m=scan.object_pixel_m,
         saturation=scan.saturation,
         mask=scan.mask,
-        positions_m=track_m if plan.positions == "start" else None,
+        positions_m=scan.positions_m,
         beam_px=scan.beam_px,
     )
 

@@ -22,6 +22,7 @@ from service.intake import positions_only
 from service.messages import Event, Frame, Image, ScanStart
 from service.orienting.first_frames import FirstFrames
 from service.orienting.trial import OrientTrial, Pair, try_orientations
+from service.replay import start_of_file
 from service.scan_run import scan_pixel_m
 from service.streams import AnySource, Role, open_source
 
@@ -147,25 +148,9 @@ def _take(
 
 
 def _from_file(scan: ScanFile, first: FirstFrames) -> None:
-    first.take([_start_of(scan)])
+    first.take([start_of_file(scan, scan.path.stem)])
     for begin in range(0, len(scan), _READ_AT_ONCE):
         if first.complete:
             return
         counts = scan.frames(slice(begin, min(begin + _READ_AT_ONCE, len(scan))))
         first.take(Image(scan.path.stem, begin + i, frame, 0) for i, frame in enumerate(counts))
-
-
-def _start_of(scan: ScanFile) -> ScanStart:
-    return ScanStart(
-        scan=scan.path.stem,
-        frame_shape=scan.frame_shape,
-        dtype=scan.dtype,
-        frames=len(scan),
-        wavelength_m=scan.wavelength_m,
-        distance_m=scan.distance_m,
-        detector_pixel_m=scan.detector_pixel_m,
-        object_pixel_m=scan.object_pixel_m,
-        saturation=scan.saturation,
-        mask=scan.mask,
-        positions_m=scan.positions_m,
-    )

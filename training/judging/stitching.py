@@ -80,15 +80,7 @@ def stitch_as_paper(
     middle = np.s_[:, top : top + keep_px, left : left + keep_px]
     phase_rad, amplitude = phase_rad[middle], None if amplitude is None else amplitude[middle]
     corners_px = corners_px + np.array([top, left])
-    _refuse_misfit(amplitude, phase_rad, corners_px, shape)
-    weight = centre_weight(keep_px)
-    coverage = _coverage(weight, corners_px, shape)
-    return Stitched(
-        amplitude=_mean(amplitude, weight, corners_px, coverage),
-        phase_rad=_share(_add(phase_rad, weight, corners_px, np.zeros(shape)), coverage),
-        coverage=coverage.astype(np.float32),
-        agreement=None,
-    )
+    return stitch_angles(amplitude, phase_rad, corners_px, shape, centre_weight(keep_px))
 
 
 def stitch_on_circle(

@@ -8,9 +8,12 @@ import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
+from io import BytesIO
 from pathlib import Path
 from typing import Any, Protocol
 
+import numpy as np
+from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
 from training.plan import Precision
@@ -181,6 +184,13 @@ def read_record(file: Path) -> Record | None:
 def write_whole(path: Path, text: str) -> None:
     """Write a file so that it is there whole or not at all."""
     write_bytes_whole(path, text.encode())
+
+
+def write_array_whole(path: Path, array: NDArray[Any]) -> None:
+    """Write a .npy file so that it is there whole or not at all."""
+    stream = BytesIO()
+    np.save(stream, array, allow_pickle=False)
+    write_bytes_whole(path, stream.getvalue())
 
 
 def write_bytes_whole(path: Path, content: bytes) -> None:

@@ -4,10 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
-
-import numpy as np
 
 from training.checkpoint import load_task, read_checkpoint
 from training.datasets.sets import open_set
@@ -19,7 +16,7 @@ from training.plan import Precision, TrainingPlan
 from training.provenance import environment
 from training.run import BEST
 from training.simulation.factory import SimulationRecipe
-from training.studies.cells import Cell, Record, history, seconds_between_looks, write_bytes_whole
+from training.studies.cells import Cell, Record, history, seconds_between_looks, write_array_whole
 from training.studies.study import Study, cost_of, figures_of, kept_px
 
 METHOD = "probe-informed, from simulation"
@@ -100,9 +97,7 @@ class ChartStudy(Study):
         """
         root.mkdir(parents=True, exist_ok=True)
         for name in self.sets:
-            file = BytesIO()
-            np.save(file, known_physics(open_set(name))[0], allow_pickle=False)
-            write_bytes_whole(_probe_file(root, name), file.getvalue())
+            write_array_whole(_probe_file(root, name), known_physics(open_set(name))[0])
 
     def cells(self, root: Path, seeds: int, precision: Precision) -> list[Cell]:
         """Return the cells of the published methods, then those of the network of the probe."""

@@ -4,11 +4,9 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
-from io import BytesIO
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from training.judging.held_out_scans import ScanSeries
 from training.plan import Precision, TrainingPlan
@@ -16,7 +14,7 @@ from training.simulation.camera import CameraRecipe
 from training.simulation.factory import SimulationRecipe
 from training.simulation.objects import HELD_OUT
 from training.simulation.probes import crop_far_field, read_probe
-from training.studies.cells import Record, write_bytes_whole
+from training.studies.cells import Record, write_array_whole
 from training.studies.instrument_judge import Bench, judge_on_bench
 from training.studies.instrument_table import by_variant, held_out_rad, instrument_table
 
@@ -158,7 +156,7 @@ class InstrumentStudy:
         if file.is_file() and not np.allclose(read_probe(file), probe):
             raise ValueError(f"{root} holds the study of another probe than {self.probe}: give another --out")
         root.mkdir(parents=True, exist_ok=True)
-        write_bytes_whole(file, _as_npy(probe))
+        write_array_whole(file, probe)
 
     def cells(self, root: Path, seeds: int, precision: Precision) -> list[InstrumentCell]:
         """Return the cells, all of one seed before those of the next."""
@@ -205,9 +203,3 @@ class InstrumentStudy:
 
     def _probe_file(self, root: Path) -> Path:
         return root / f"probe-{self.pixels}.npy"
-
-
-def _as_npy(probe: NDArray[np.complex64]) -> bytes:
-    stream = BytesIO()
-    np.save(stream, probe, allow_pickle=False)
-    return stream.getvalue()
