@@ -10,7 +10,7 @@ LOCK_VENV := .venv-lock
 PINNED := pyproject.toml requirements.lock
 SKIPPED := the tests against it are skipped
 
-.PHONY: help demo test bench lint style types layers lock clean
+.PHONY: help demo test long bench lint style types layers lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -25,6 +25,9 @@ bench: $(VENV)/demo.stamp ## print the benchmark table; ARGS="--json bench.json"
 test: lint ## lint, then run all tests; ARGS="-k ledger" passes arguments on to pytest
 	@.ci/browser || echo "make: without Chromium the browser tests are skipped"
 	@$(BIN)/python -m pytest $(ARGS)
+
+long: $(VENV)/test.stamp ## run the tests that take long: soak, foreign senders, trainings; ARGS passes arguments on
+	@$(BIN)/python -m pytest -m long $(ARGS)
 
 lint: style types layers ## ruff, mypy and the floors of the house
 
