@@ -1,7 +1,7 @@
-"""How far a prediction is to be believed: from the forward residual and the network's own spread. NumPy only.
+"""How far a frame's prediction is to be believed, from its forward residual. NumPy only.
 
-What is calibrated is the frame: simulated frames that the model never learned from tell which root mean
-square phase error goes with which forward residual. How that error lies within the tile the network says.
+Simulated frames that the model never learned from tell which root mean square phase error goes with which
+forward residual.
 """
 
 from __future__ import annotations
@@ -15,8 +15,6 @@ from model.bundle import TrustDescription
 
 Float32 = NDArray[np.float32]
 Real = NDArray[np.floating[Any]]
-
-_SMALLEST_RAD = 1e-6  # a spread below it cannot be scaled
 
 
 def expected_error_rad(residual: Real, trust: TrustDescription) -> Real:
@@ -35,39 +33,24 @@ def expected_error_rad(residual: Real, trust: TrustDescription) -> Real:
     return np.where(np.isfinite(residual), expected, np.inf)
 
 
-def tile_confidence(
-    spread_rad: Float32 | None, residual: Float32 | None, trust: TrustDescription | None, weight: Float32
-) -> Float32 | None:
-    """Return the expected cosine of the phase error of every pixel, exp(−σ²/2), (n, h, w) float32 in [0, 1].
+def tile_confidence(residual: Real | None, trust: TrustDescription | None) -> Float32 | None:
+    """Return how far frames that the model does not explain are to be believed, (n,) float32 in [0, 1].
 
-    That is the mean resultant length of a wrapped normal error of circular standard deviation σ (Mardia &
-    Jupp, Directional Statistics, 2000, eq. 3.5.63). With residual and trust a frame's σ is the error expected
-    of it, shared among the pixels as the spread says, or evenly; without them σ is the spread alone.
+    1 for residuals as they were in calibration: among those the agreement of overlapping tiles ranks errors
+    better than any frame's residual does, which counting noise alone moves (docs/results.md). Beyond them
+    exp(−(σ² − σ₉₉²)/2), the expected cosine of a normal error of the variance that the frame has on top of
+    that of the worst calibrated ones (Mardia & Jupp, Directional Statistics, 2000, eq. 3.5.63).
 
     Args:
-        spread_rad: (n, h, w) circular standard deviation that the network predicts, or None.
         residual: (n,) forward residuals, or None.
         trust: the model's calibration, or None.
-        weight: (h, w) ≥ 0, light on the pixels; the squared error of a frame is its mean by this weight.
 
     Returns:
-        The confidence, 0 where a number is not finite; None where neither spread nor residual tells anything.
+        The confidence, 0 where a residual is not finite; None where there is nothing to tell it by.
     """
-    if residual is not None and trust is not None:
-        error_rad = expected_error_rad(residual, trust)[:, None, None]
-        shares = np.ones((1, *weight.shape)) if spread_rad is None else _shares(spread_rad, weight)
-        sigma_rad = error_rad * shares
-    elif spread_rad is not None:
-        sigma_rad = spread_rad
-    else:
+    if residual is None or trust is None:
         return None
-    with np.errstate(over="ignore"):
-        confidence: Float32 = np.exp(-np.square(sigma_rad) / 2).astype(np.float32)
-    return np.nan_to_num(confidence, copy=False)
-
-
-def _shares(spread_rad: Float32, weight: Float32) -> Real:
-    """Return the spread over its root mean square by light, (n, h, w); even where there is next to none."""
-    mean_square = np.einsum("nyx,yx->n", np.square(spread_rad), weight) / weight.sum()
-    rms_rad = np.sqrt(mean_square)[:, None, None]
-    return np.where(rms_rad < _SMALLEST_RAD, 1.0, spread_rad / np.maximum(rms_rad, _SMALLEST_RAD))
+    worst_rad = expected_error_rad(np.array([trust.residual[1]]), trust)
+    excess = np.square(expected_error_rad(residual, trust)) - np.square(worst_rad)
+    confidence: Float32 = np.exp(-np.maximum(excess, 0) / 2).astype(np.float32)
+    return confidence

@@ -90,6 +90,7 @@ class Painter:
 
     def _infer(self, batch: Batch, counts: NDArray[Any]) -> Tiles:
         found = self._engine.infer(counts)
+        confidence = tile_confidence(found.residual, self.model.trust)
         return Tiles(
             scan=batch.scan,
             indices=np.array([frame.index for frame in batch.frames]),
@@ -98,7 +99,7 @@ class Painter:
             cos=found.cos,
             sin=found.sin,
             received_ns=np.array([frame.received_ns for frame in batch.frames]),
-            confidence=tile_confidence(found.spread_rad, found.residual, self.model.trust, self._weight),
+            confidence=None if confidence is None else _over_tiles(confidence, self._weight.shape),
             residual=found.residual,
         )
 
@@ -149,6 +150,11 @@ class Painter:
         placed: NDArray[np.bool_] = np.isin(tiles.indices, went.stitched)
         run.note_placed(_only(tiles, placed), self._clock_ns())
         return placed
+
+
+def _over_tiles(confidence: Float32, tile_shape: tuple[int, ...]) -> Float32:
+    """Return what is known of each frame (n,) for each pixel of its tile, (n, h, w), a view."""
+    return np.broadcast_to(confidence[:, None, None], (len(confidence), *tile_shape))
 
 
 def _trial_frames(frame_s: float) -> int:

@@ -6,7 +6,6 @@ import numpy as np
 import pytest
 
 from model.bundle import TrustDescription, load_bundle
-from model.geometry import probe_weight
 from model.trust import tile_confidence
 from service.engines.onnxruntime import OnnxRuntimeEngine
 from service.errors import EngineError
@@ -46,20 +45,26 @@ def trust_of(run):
     return run.report(0)["trust"]
 
 
-def test_every_tile_carries_its_confidence_and_its_residual(journey, stream, engine_of, loaded_bundle):
-    told = journey(engine_of()).take(with_residual(stream(), 0.07))
+def test_every_tile_carries_its_confidence_and_its_residual(journey, stream, engine_of):
+    told = journey(engine_of()).take(with_residual(stream(), 0.12))
     run = told.result()
-    weight = probe_weight(loaded_bundle.probe, (16, 16))
     for painted in told.painted:
         tiles = painted.tiles
-        np.testing.assert_allclose(tiles.residual, 0.07, rtol=1e-5)
-        by_hand = tile_confidence(tiles.amplitude, tiles.residual, TRUST, weight)
-        np.testing.assert_allclose(tiles.confidence, by_hand, rtol=1e-5)
+        np.testing.assert_allclose(tiles.residual, 0.12, rtol=1e-5)
+        by_hand = tile_confidence(tiles.residual, TRUST)[:, None, None]
+        np.testing.assert_allclose(tiles.confidence, by_hand.repeat(16, 1).repeat(16, 2), rtol=1e-5)
     report = run.report(0)
     assert 0 < report["confidence"] < report["agreement"]
     assert report["confidence"] == pytest.approx(run.mosaic.confidence_mean())
-    assert report["forward_residual"] == pytest.approx(0.07)
-    assert report["trust"]["state"] == "good"
+    assert report["forward_residual"] == pytest.approx(0.12)
+
+
+def test_frames_that_are_explained_as_in_calibration_leave_confidence_to_their_agreement(
+    journey, stream, engine_of
+):
+    run = journey(engine_of()).take(with_residual(stream(), 0.07)).result()
+    assert run.mosaic.confidence_mean() == pytest.approx(run.mosaic.agreement_mean(), abs=1e-5)
+    assert run.report(0)["trust"]["state"] == "good"
     assert run.warnings == {}
 
 
@@ -69,7 +74,7 @@ def test_a_greater_residual_means_less_confidence(journey, stream, engine_of):
         .take(with_residual(stream(), residual))
         .result()
         .mosaic.confidence_mean()
-        for residual in (0.04, 0.09, 0.3)
+        for residual in (0.09, 0.15, 0.3)
     ]
     assert means == sorted(means, reverse=True)
     assert means[0] > means[2] + 0.1

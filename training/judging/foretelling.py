@@ -57,8 +57,7 @@ class Foretold:
     Attributes:
         error_rad: the true errors: root mean square of each tile under the light, one phase removed from
             each; of the blocks of the mosaic, one phase removed from all.
-        expected_rad: the errors to expect by the best that the model says: its calibrated confidence, else
-            its spread, else the agreement of the tiles.
+        expected_rad: the errors to expect by the live confidence map, as circular standard deviations.
         doubts: by each candidate that is known, by its name in `CANDIDATES`; the live confidence map is the
             tiles' confidence times their agreement, as the service shows it, and the agreement alone where
             the tiles have none.
@@ -112,18 +111,21 @@ def foretell(scan: PaintedScan, trust: TrustDescription | None, block_px: int = 
     painted = scan.painted
     stitched = stitch_on_circle(painted.amplitude, painted.phase_rad, lifted, roomy, scan.weight)
     agreement = np.asarray(stitched.agreement)[inner]
-    confidence = tile_confidence(painted.spread_rad, painted.residual, trust, scan.weight)
+    believed = tile_confidence(painted.residual, trust)
+    confidence = None if believed is None else believed[:, None, None]
     shown = agreement if confidence is None else agreement * over_field(confidence)
     doubts = {
         name: Doubt(_under_light(values, scan.weight), blocks(over_field(values)))
-        for name, values in _tile_planes(painted, None if trust is None else confidence).items()
+        for name, values in _tile_planes(painted, confidence).items()
     }
     for name, map_ in ((AGREEMENT, agreement), (SHOWN, shown)):
         doubts[name] = Doubt(_under_light(_windows(1 - map_, scan), scan.weight), blocks(1 - map_))
     error = _mosaic_error(stitched, scan)
     return Foretold(
         error_rad=Doubt(scan.tile_rms_rad(), np.sqrt(blocks(np.square(error)))),
-        expected_rad=_expected(doubts),
+        expected_rad=Doubt(
+            *(_circular_std_rad(said) for said in (doubts[SHOWN].frames, doubts[SHOWN].blocks))
+        ),
         doubts=doubts,
     )
 
@@ -194,13 +196,6 @@ def _mosaic_error(stitched: Stitched, scan: PaintedScan) -> Real:
     amplitude = None if stitched.amplitude is None else stitched.amplitude[inner]
     mosaic = align_global_phase(transmission(amplitude, stitched.phase_rad[inner]), scan.truth, scan.where)
     return circular_error(np.angle(mosaic), np.angle(scan.truth))
-
-
-def _expected(doubts: Mapping[str, Doubt]) -> Doubt:
-    if SPREAD in doubts and CONFIDENCE not in doubts:
-        return doubts[SPREAD]
-    told = doubts.get(CONFIDENCE, doubts[AGREEMENT])
-    return Doubt(_circular_std_rad(told.frames), _circular_std_rad(told.blocks))
 
 
 def _circular_std_rad(shortfall: Float64) -> Float64:

@@ -22,7 +22,7 @@ from training.judging.foretelling import (
 from training.judging.painted_scan import PaintedScan
 
 EDGE, STEP, SIDE = 16, 4, 48
-TRUST = TrustDescription(residual=(0.1, 0.5), error_rad=((0.1, 0.05), (0.5, 0.8)), frame_counts=(1.0, 9.0))
+TRUST = TrustDescription(residual=(0.01, 0.02), error_rad=((0.01, 0.02), (0.5, 0.8)), frame_counts=(1.0, 9.0))
 
 
 @pytest.fixture(scope="module")
@@ -107,17 +107,17 @@ def test_a_residual_that_never_differs_ranks_nothing(scan):
     assert rankings[RESIDUAL].frames is None
 
 
-def test_without_calibration_the_spread_is_the_error_to_expect(scan):
-    found = foretell(scan, None)
-    assert CONFIDENCE not in found.doubts
-    np.testing.assert_allclose(found.expected_rad.frames, scan.painted.residual, rtol=1e-5)
-    np.testing.assert_allclose(found.expected_rad.frames, found.error_rad.frames, rtol=0.2)
-
-
-def test_with_calibration_a_frame_is_expected_to_err_as_its_residual_says(scan):
+def test_the_error_to_expect_is_that_of_normal_errors_as_wide_as_the_live_map_says(scan):
     found = foretell(scan, TRUST)
-    expected = np.interp(scan.painted.residual, *np.transpose(TRUST.error_rad))
-    np.testing.assert_allclose(found.expected_rad.frames, expected, rtol=0.05, atol=0.02)
+    said, expected = found.doubts[SHOWN], found.expected_rad
+    np.testing.assert_allclose(np.exp(-np.square(expected.frames) / 2), 1 - said.frames, rtol=1e-6)
+    np.testing.assert_allclose(np.exp(-np.square(expected.blocks) / 2), 1 - said.blocks, rtol=1e-6)
+
+
+def test_frames_that_are_explained_as_in_calibration_leave_the_live_map_to_their_agreement(scan):
+    roomy = TrustDescription(residual=(0.1, 0.6), error_rad=TRUST.error_rad, frame_counts=TRUST.frame_counts)
+    doubts = foretell(scan, roomy).doubts
+    np.testing.assert_allclose(doubts[SHOWN].blocks, doubts[AGREEMENT].blocks)
 
 
 def test_one_phase_of_the_whole_mosaic_is_no_error(scan):
