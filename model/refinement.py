@@ -74,11 +74,11 @@ class _Light:
 
     Attributes:
         probe: (M, H, W) modes.
-        step: (H, W), what the update is multiplied by: the step over what rPIE divides by.
+        gain: (H, W), one over what rPIE divides by.
     """
 
     probe: Complex64
-    step: Float32
+    gain: Float32
 
 
 class ObjectRefinement:
@@ -90,6 +90,9 @@ class ObjectRefinement:
         alpha: rPIE's α in (0, 1]: 1 is ePIE, smaller ones step further where little light falls.
         step: share of rPIE's step in (0, 1]. The object ends near what the last frames say; where many noisy
             frames see a pixel, shorter steps let it be what they say on average.
+
+    Attributes:
+        step: as given; may be changed between updates.
 
     Raises:
         ValueError: the probe has no light, or α or the step is out of its range.
@@ -104,7 +107,7 @@ class ObjectRefinement:
             )
         self._spectrum = np.fft.fft2(probe).astype(np.complex64)
         self._invalid_counts = invalid_counts
-        self._alpha, self._step = alpha, step
+        self.step, self._alpha = step, alpha
         self._light = lru_cache(max(1, _CACHE_BYTES // probe.nbytes))(self._shifted)
 
     def misfit(self, patch: Complex64, counts: NDArray[Any], shift: tuple[int, int]) -> Misfit:
@@ -129,7 +132,7 @@ class ObjectRefinement:
         difference, misfit = self._compared(modelled, counts)
         waves *= difference / np.maximum(modelled, _FAINTEST)
         change = np.fft.ifft2(waves, norm="ortho")
-        patch += light.step * (light.probe.conj() * change).sum(axis=0)
+        patch += np.float32(self.step) * light.gain * (light.probe.conj() * change).sum(axis=0)
         return misfit
 
     def _compared(self, modelled: Real, counts: NDArray[Any]) -> tuple[Real, Misfit]:
@@ -148,4 +151,4 @@ class ObjectRefinement:
         probe = shifted_probes(self._spectrum, shifts_px)[0].astype(np.complex64)
         brightness = intensity(probe)
         limit = (1 - self._alpha) * brightness + self._alpha * brightness.max()
-        return _Light(probe, (self._step / limit).astype(np.float32))
+        return _Light(probe, (1 / limit).astype(np.float32))

@@ -20,6 +20,8 @@ from service.refine.picture import as_mosaic
 
 _LEAST_GAIN = 5e-4  # the phase still improves by a tenth while the residual of noisy frames falls this slowly
 _MOST_GROWTH = 1.1  # of the residual from sweep to sweep: it wavers a little where it settles
+_GENTLER = 0.3  # of the step, when the one before spoiled the object
+_LEAST_STEP = 0.05
 
 
 class State(StrEnum):
@@ -51,6 +53,9 @@ class _PlacedFrame:
 class ScanRefinement:
     """Holds frames of one scan within a budget, and refines the mosaic's object by them.
 
+    Where a sweep leaves the frames explained worse than the mosaic did, it begins again from the mosaic with
+    a shorter step: each of many noisy frames then moves the object less.
+
     One thread adds, one steps and ends it, any reads.
 
     Attributes:
@@ -60,7 +65,7 @@ class ScanRefinement:
 
     Args:
         mosaic: of the scan; its object is the start.
-        engine: refines patches, with the scan's probe.
+        engine: refines patches, with the scan's probe; its step is shortened where that is needed.
         budget_bytes: what the frames may take, and as much again for the object.
         seed: of the order of the frames.
     """
@@ -161,6 +166,7 @@ class ScanRefinement:
             "sweeps": self._sweeps,
             "residual_before": _told(self._before.residual) if self._entered else None,
             "residual_after": _told(self._last_residual) if self._sweeps else None,
+            "step": self._engine.step,
             "seconds": self.seconds,
         }
 
@@ -203,12 +209,24 @@ class ScanRefinement:
         self._sweeps += 1
         self._last_residual = residual
         if not math.isfinite(residual) or residual > min(self._before.residual, _MOST_GROWTH * self._to_beat):
+            self._begin_again()
+            return
+        if residual > (1 - _LEAST_GAIN) * self._to_beat:
+            self.state = State.SETTLED
+        self._to_beat = residual
+
+    def _begin_again(self) -> None:
+        """Undo all sweeps, for shorter steps to do better; give up where they are short already."""
+        self._engine.step *= _GENTLER
+        self._sweeps, self._to_beat, self._last_residual = 0, math.inf, math.inf
+        if self._engine.step < _LEAST_STEP:
             self.state = State.DISCARDED
             self._canvas = None
             self._drop_frames()
-        elif residual > (1 - _LEAST_GAIN) * self._to_beat:
-            self.state = State.SETTLED
-        self._to_beat = residual
+            return
+        self._canvas = Canvas(self._mosaic)
+        for frame in self._frames:
+            self._canvas.take_in(frame.box)
 
 
 def _told(residual: float) -> float | None:
