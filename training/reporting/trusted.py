@@ -11,9 +11,7 @@ from numpy.typing import NDArray
 from training.judging.foretelling import (
     BLOCK_PX,
     CANDIDATES,
-    CONFIDENCE,
     SHOWN,
-    SPREAD,
     Foretold,
     Ranking,
     calibration_curve,
@@ -77,7 +75,7 @@ def calibration_picture(scans: Sequence[Foretold], of: str = "") -> Picture:
     ideal = Curve("as expected", np.array([0.0, end]), np.array([0.0, end]), dashed=True)
     chart = Chart("phase error to expect, rad RMS", "phase error found, rad RMS")
     caption = (
-        f"Ten bins of equally many, by the {expected_by(scans)}. Below the line the model is better than it "
+        f"Ten bins of equally many, by the {SHOWN}. Below the line the model is better than it "
         "says."
     )
     drawn = plots.curves([*lines, ideal], chart)
@@ -96,13 +94,6 @@ def calibrations(scans: Sequence[Foretold]) -> dict[str, NDArray[np.float64]]:
             np.concatenate([scan.error_rad.blocks for scan in scans]),
         ),
     }
-
-
-def expected_by(scans: Sequence[Foretold]) -> str:
-    """Return by what the error was expected."""
-    if all(CONFIDENCE in scan.doubts for scan in scans):
-        return "calibrated confidence"
-    return SPREAD if all(SPREAD in scan.doubts for scan in scans) else "agreement of the tiles"
 
 
 def best_ranking(rankings: Sequence[Ranking]) -> Ranking | None:
@@ -134,7 +125,7 @@ def held_out_verdict(scans: Sequence[Foretold]) -> Verdict:
         for some in ([s.expected_rad for s in scans], [s.error_rad for s in scans])
     )
     sizes = (
-        f"By the {expected_by(scans)} {expected:.3f} rad RMS are to be expected of the mosaics, {true:.3f} "
+        f"By the {SHOWN} {expected:.3f} rad RMS are to be expected of the mosaics, {true:.3f} "
         "are found."
     )
     return Verdict(trust, _HEADLINES[trust], (told, sizes))
@@ -144,7 +135,6 @@ def foretelling_figures(scans: Sequence[Foretold]) -> dict[str, Any]:
     """Return what says where it is wrong as plain values."""
     return {
         "rankings": [as_json(ranking) for ranking in rank(scans)],
-        "expected_by": expected_by(scans),
         "calibration": {name: curve.tolist() for name, curve in calibrations(scans).items()},
     }
 

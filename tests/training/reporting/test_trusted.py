@@ -3,7 +3,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from training.judging.foretelling import AGREEMENT, CONFIDENCE, RESIDUAL, SHOWN, Doubt, Foretold
+from training.judging.foretelling import AGREEMENT, RESIDUAL, SHOWN, Doubt, Foretold
 from training.judging.held_out_trust import HeldOutScan
 from training.judging.stitching_gains import StitchingWay
 from training.reporting.trusted import (
@@ -54,10 +54,10 @@ def test_the_live_map_is_believed_as_far_as_it_ranks_errors(share, trust):
 
 
 def test_the_verdict_says_whether_errors_are_as_large_as_expected():
-    said = held_out_verdict([foretold(**{SHOWN: ERRORS_RAD, CONFIDENCE: ERRORS_RAD})])
+    said = held_out_verdict([foretold(**{SHOWN: ERRORS_RAD})])
     assert "Nothing else ranks" in said.reasons[0]
     rms = np.sqrt(np.mean(ERRORS_RAD**2))
-    assert f"By the calibrated confidence {2 * rms:.3f} rad RMS" in said.reasons[1]
+    assert f"By the live confidence map {2 * rms:.3f} rad RMS" in said.reasons[1]
     assert f"{rms:.3f} are found" in said.reasons[1]
 
 
@@ -65,7 +65,6 @@ def test_the_calibration_plot_is_an_image_inside_the_page():
     picture = calibration_picture([foretold(**{SHOWN: ERRORS_RAD})])
     assert picture.light.startswith("data:image/svg+xml")
     told = foretelling_figures([foretold(**{SHOWN: ERRORS_RAD})])
-    assert told["expected_by"] == "agreement of the tiles"
     curve = np.array(told["calibration"]["mosaic"])
     np.testing.assert_allclose(curve[:, 0], 2 * curve[:, 1])
 
