@@ -110,6 +110,8 @@ def _refuse_idle_options(context: click.Context) -> None:
 def _idle_options(given: dict[str, Any]) -> dict[str, str]:
     """Return what the options go with that the chosen data make no use of."""
     idle = dict(_OF_LABELS)
+    if given["known"] is None:
+        idle["known_share"] = "--known"
     if given["data"] is not None:
         idle = dict.fromkeys(_OF_SIMULATION, "--probe")
     elif given["method"] is not None:

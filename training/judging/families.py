@@ -78,7 +78,7 @@ def held_out_frames(
         instrument: that makes them; the probe that the network knows, and its tile, where None.
     """
     probe, shape = instrument or known_instrument(task)
-    objects = replace(plan.recipe.objects, families=(family,))
+    objects = replace(plan.recipe.objects, families=(family,), known=None)
     recipe = replace(plan.recipe, objects=objects, tiles_per_object=TILES_PER_OBJECT)
     seed, batch = plan.seed + EVALUATION_SEED, min(BATCH, tiles)
     batches = range(math.ceil(tiles / batch))

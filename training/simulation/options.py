@@ -34,6 +34,19 @@ _OPTIONS: Final = (
         help=f"Of random objects. Kept out of training by default, to judge on: {', '.join(HELD_OUT)}.",
     ),
     click.option(
+        "--known",
+        type=click.Path(exists=True, dir_okay=False),
+        help="Scan file with a reference, or .npy, of an object that is known: others like it are expected, "
+        "so windows of it teach beside the random ones. Do not judge on it.",
+    ),
+    click.option(
+        "--known-share",
+        type=_SHARE,
+        default=_DEFAULT.objects.known_share,
+        show_default=True,
+        help="Share of objects that are windows of --known.",
+    ),
+    click.option(
         "--phase-span",
         "phase_span_rad",
         type=(float, float),
@@ -99,6 +112,8 @@ _OPTIONS: Final = (
 
 RECIPE_OPTIONS: Final = (
     "families",
+    "known",
+    "known_share",
     "phase_span_rad",
     "turns_share",
     "exposure",

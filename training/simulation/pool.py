@@ -11,20 +11,33 @@ from numpy.typing import NDArray
 from torch import Tensor
 from torch.utils.data import DataLoader, Dataset
 
+from training.simulation.known import random_window, read_object
 from training.simulation.transmission import ObjectRecipe, random_object
 
 Numbers = NDArray[np.int64]
 
 
 class NumberedObjects(Dataset[NDArray[np.complex64]]):
-    """Object j of a row depends on the recipe, the seed and j alone."""
+    """Object j of a row depends on the recipe, the seed and j alone.
+
+    Raises:
+        ScanFileError: there is no known object where the recipe says.
+    """
 
     def __init__(self, recipe: ObjectRecipe, size: int, seed: int) -> None:
         self.recipe, self.size, self.seed = recipe, size, seed
+        self.known = None if recipe.known is None else read_object(recipe.known)
 
     def __getitem__(self, j: int) -> NDArray[np.complex64]:
-        """Draw object j, (size, size)."""
-        return random_object(np.random.default_rng((self.seed, 0, j)), self.size, self.recipe)
+        """Draw object j, (size, size).
+
+        Raises:
+            ValueError: the known object is smaller.
+        """
+        rng = np.random.default_rng((self.seed, 0, j))
+        if self.known is not None and rng.uniform() < self.recipe.known_share:
+            return random_window(rng, self.known, self.size)
+        return random_object(rng, self.size, self.recipe)
 
     def drawn(self, numbers: range, workers: int) -> Iterator[Tensor]:
         """Give objects in order, however many processes draw them; 0: this one does."""

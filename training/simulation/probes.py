@@ -26,7 +26,7 @@ def read_probe(path: Path) -> NDArray[np.complex64]:
         ScanFileError: the file cannot be read, or holds no probe.
     """
     if path.suffix == ".npy":
-        return _checked(path, _load(path))
+        return _checked(path, load_array(path))
     with open_scan(path) as scan:
         reference = scan.reference()
     if reference is None:
@@ -85,11 +85,16 @@ def diameter_px(probe: NDArray[np.complex64]) -> float:
     return 2 * math.sqrt(np.count_nonzero(lit) / math.pi)
 
 
-def _load(path: Path) -> NDArray[np.generic]:
+def load_array(path: Path) -> NDArray[np.generic]:
+    """Return what a `.npy` file holds.
+
+    Raises:
+        ScanFileError: the file cannot be read.
+    """
     try:
         stored: NDArray[np.generic] = np.load(path, allow_pickle=False)
     except FileNotFoundError as error:
-        raise ScanFileError(f"{path}: no such probe file") from error
+        raise ScanFileError(f"{path}: no such file") from error
     except (OSError, ValueError, EOFError) as error:
         raise ScanFileError(f"{path}: not a NumPy array file, or damaged") from error
     return stored

@@ -41,6 +41,8 @@ class ObjectRecipe:
         correlated_share: of absorbing objects whose absorption follows the phase's map; the others have a
             map of their own.
         background_share: of objects with a slow variation of the phase besides.
+        known: file with an object that is known already (`training.simulation.known`); None: all are random.
+        known_share: of objects that are windows of it.
     """
 
     families: tuple[str, ...] = tuple(FAMILIES)
@@ -58,6 +60,8 @@ class ObjectRecipe:
     opacity: float = 2.0
     correlated_share: float = 0.6
     background_share: float = 0.5
+    known: str | None = None
+    known_share: float = 0.5
 
     def __post_init__(self) -> None:
         """Raise ValueError for a family that nobody knows, spans out of order and shares that are none."""
@@ -71,6 +75,7 @@ class ObjectRecipe:
             (self.pure_phase_share, self.opaque_share),
             (self.correlated_share,),
             (self.background_share,),
+            (self.known_share,),
         ):
             if min(shares) < 0 or sum(shares) > 1:
                 raise ValueError(f"shares {shares} of the objects: each at least 0, together at most 1")

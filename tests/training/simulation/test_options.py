@@ -56,7 +56,7 @@ def test_the_speed_is_told_for_a_probe_alone(probe, tmp_path):
 @pytest.mark.parametrize(
     ("words", "reason"),
     [
-        ("--probe nowhere.npy", "no such probe file"),
+        ("--probe nowhere.npy", "no such file"),
         ("--probe {scan} --object-size 8", "smaller than the probe"),
         ("--probe {scan} --exposure 2 1", "exposure"),
         ("--probe {scan} --device toaster", "cpu or cuda"),

@@ -35,7 +35,7 @@ def test_what_is_no_probe_is_refused(tmp_path, stored, reason):
 
 
 def test_a_file_that_is_not_there_or_has_no_probe_is_refused(tmp_path):
-    with pytest.raises(ScanFileError, match="no such probe file"):
+    with pytest.raises(ScanFileError, match="no such file"):
         read_probe(tmp_path / "nowhere.npy")
     write_scan(tmp_path / "bare.cxi", np.zeros((1, 32, 32), np.uint16), np.zeros((1, 2)))
     with pytest.raises(ScanFileError, match="no reference"):
