@@ -228,7 +228,12 @@ def resample_to_reference(image: NDArray[T], origin_px: Real, reference_shape: t
 
 
 def forward_residual(
-    probe: Complex, transmission: Complex, counts: NDArray[Any], top_left_px: Real, batch: int = 16
+    probe: Complex,
+    transmission: Complex,
+    counts: NDArray[Any],
+    top_left_px: Real,
+    batch: int = 16,
+    valid: NDArray[np.bool_] | None = None,
 ) -> float:
     """Return √(Σ(√I − √Î)² / ΣI): how far the object is from the measured frames; 0 is perfect.
 
@@ -241,10 +246,12 @@ def forward_residual(
         counts: (n, H, W) photons a pixel.
         top_left_px: (n, 2) top-left (row, column) of each frame's patch in the object.
         batch: frames taken at once.
+        valid: (H, W) bool, the detector's pixels that count; None: all.
 
     Raises:
         ValueError: a patch reaches beyond the object.
     """
+    counted: Any = True if valid is None else valid
     corners = np.round(top_left_px).astype(int)
     _refuse_beyond(corners, probe.shape[1:], transmission.shape)
     probe_spectrum = np.fft.fft2(probe)
@@ -255,8 +262,8 @@ def forward_residual(
         patches = np.stack(list(_patches(transmission, corners[some], probe.shape[1:])))
         measured = counts[some].astype(np.float64)
         modelled = np.square(np.abs(spectrum(probes * patches[:, None]))).sum(axis=1)
-        error += float(np.square(np.sqrt(measured) - np.sqrt(modelled)).sum())
-        light += float(measured.sum())
+        error += float(np.square(np.sqrt(measured) - np.sqrt(modelled)).sum(where=counted))
+        light += float(measured.sum(where=counted))
     return float(np.sqrt(error / light))
 
 

@@ -9,10 +9,10 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from training.judging.iterative_frames import frames_of
+from training.judging.iterative_frames import Frames, frames_of
 from training.judging.ptychi_engine import Engine, IterativeSettings, PtyChiRun
 
-__all__ = ["Engine", "IterativeResult", "IterativeSettings", "reconstruct", "refuse_divergence"]
+__all__ = ["Engine", "IterativeResult", "IterativeSettings", "iterate", "reconstruct", "refuse_divergence"]
 
 Complex = NDArray[np.complex64]
 
@@ -29,8 +29,9 @@ class IterativeResult:
         top_left_px: (N, 2) float64 top-left (row, column) of each frame's patch in `object`.
         seconds: that the iterations took, without set-up and residuals.
         seconds_per_frame: the same for each of the N frames, all iterations.
-        residuals: iteration → `model.judge.forward_residual` after it, of about five iterations; 0 is
-            before the first.
+        residuals: iteration → `model.judge.forward_residual` after it, of some iterations; 0 is before the
+            first.
+        seconds_at: the same iterations → seconds of work by then.
         iterations: passes over all frames.
     """
 
@@ -40,6 +41,7 @@ class IterativeResult:
     seconds: float
     seconds_per_frame: float
     residuals: dict[int, float]
+    seconds_at: dict[int, float]
     iterations: int
 
 
@@ -72,33 +74,54 @@ def reconstruct(
         ValueError: the arrays do not fit each other, a patch reaches beyond the object, or the engine
             diverged.
     """
-    scan = frames_of(counts, top_left_px, probe, start, object_shape)
+    return iterate(frames_of(counts, top_left_px, probe, start, object_shape), settings, progress)
+
+
+def iterate(
+    scan: Frames,
+    settings: IterativeSettings,
+    progress: Callable[[int], None] | None = None,
+    checks: int = _CHECKS,
+) -> IterativeResult:
+    """Reconstruct a scan whose frames have been checked.
+
+    Args:
+        scan: frames, probe, positions and start.
+        settings: of the engine.
+        progress: called with the number of iterations done, after each.
+        checks: how often the residual is taken, beside that of the start.
+
+    Raises:
+        ValueError: pty-chi is not installed, or the engine diverged.
+    """
     run = PtyChiRun(scan, settings)
     transmission, probe = scan.start, scan.probe
-    residuals = {0: scan.residual(transmission, probe)}
-    checks = _check_at(settings.iterations)
+    residuals, seconds_at = {0: scan.residual(transmission, probe)}, {0: 0.0}
+    checked = _check_at(settings.iterations, checks)
     seconds = 0.0
     for iteration in range(1, settings.iterations + 1):
         seconds += run.iterate().wall_s
         if progress is not None:
             progress(iteration)
-        if iteration in checks:
+        if iteration in checked:
             transmission, probe = run.found()
-            residuals[iteration] = scan.residual(transmission, probe)
+            residuals[iteration] = scan.residual(transmission, probe, run.top_left_px())
+            seconds_at[iteration] = seconds
             refuse_divergence(residuals[iteration], iteration)
     return IterativeResult(
         object=transmission,
         probe=probe,
-        top_left_px=scan.top_left_px,
+        top_left_px=run.top_left_px(),
         seconds=seconds,
         seconds_per_frame=seconds / len(scan.counts),
         residuals=residuals,
+        seconds_at=seconds_at,
         iterations=settings.iterations,
     )
 
 
-def _check_at(iterations: int) -> set[int]:
-    return {int(i) for i in np.ceil(np.linspace(0, iterations, _CHECKS + 1))[1:]}
+def _check_at(iterations: int, checks: int) -> set[int]:
+    return {int(i) for i in np.ceil(np.linspace(0, iterations, checks + 1))[1:]}
 
 
 def refuse_divergence(residual: float, iteration: int) -> None:

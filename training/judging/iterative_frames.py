@@ -22,16 +22,27 @@ class Frames:
         probe: (M, H, W) modes, square-root photons a pixel.
         top_left_px: (N, 2) top-left (row, column) of each frame's patch in the object, with fractions.
         start: (Y, X) object to start from.
+        valid: (H, W) bool, pixels that count; None: all.
     """
 
     counts: NDArray[np.float32]
     probe: Complex
     top_left_px: NDArray[np.float64]
     start: Complex
+    valid: NDArray[np.bool_] | None = None
 
-    def residual(self, transmission: Complex, probe: Complex) -> float:
-        """Return the forward residual of an object (Y, X) and a probe (M, H, W) over the frames."""
-        return forward_residual(probe, transmission, self.counts, self.top_left_px)
+    def residual(
+        self, transmission: Complex, probe: Complex, top_left_px: NDArray[np.float64] | None = None
+    ) -> float:
+        """Return the forward residual of an object (Y, X) and a probe (M, H, W) over the frames.
+
+        Args:
+            transmission: the object.
+            probe: its modes.
+            top_left_px: (N, 2) where the frames lie; as they were given where None.
+        """
+        corners = self.top_left_px if top_left_px is None else top_left_px
+        return forward_residual(probe, transmission, self.counts, corners, valid=self.valid)
 
 
 def frames_of(
@@ -40,8 +51,11 @@ def frames_of(
     probe: Complex,
     start: Complex | None = None,
     object_shape: tuple[int, int] | None = None,
+    valid: NDArray[np.bool_] | None = None,
 ) -> Frames:
     """Return the frames of a scan in the types that engines take; arguments as of `iterative.reconstruct`.
+
+    Of what `valid` (H, W) leaves out nothing is asked.
 
     Raises:
         ValueError: the arrays do not fit each other, or hold what no count can be.
@@ -53,13 +67,15 @@ def frames_of(
         )
     if probe.ndim != 3 or probe.shape[1:] != counts.shape[1:]:
         raise ValueError(f"the probe {probe.shape} must be (modes, H, W) of the frames {counts.shape}")
+    if valid is not None:
+        counts = np.where(valid, counts, 0)
     if not (np.isfinite(counts).all() and np.isfinite(probe).all() and np.isfinite(top_left_px).all()):
         raise ValueError("counts, probe or positions hold NaN or infinity: were masked pixels filled?")
     if counts.min() < 0 or not counts.any() or not probe.any():
         raise ValueError("counts must be photons, 0 or more, and neither they nor the probe all dark")
     corners = np.array(top_left_px, dtype=np.float64)
     empty = _empty_object(corners, counts.shape[1:], start, object_shape)
-    return Frames(np.asarray(counts, np.float32), np.array(probe, np.complex64), corners, empty)
+    return Frames(np.asarray(counts, np.float32), np.array(probe, np.complex64), corners, empty, valid)
 
 
 def _empty_object(

@@ -25,12 +25,14 @@ from training.judging.iterative_frames import Frames
 from training.judging.stopwatch import Spent, timed
 
 Complex = NDArray[np.complex64]
-Engine = Literal["epie", "difference-map", "least-squares"]
+Engine = Literal["epie", "rpie", "difference-map", "least-squares"]
 Device = Literal["auto", "cpu", "cuda"]
 
 _RIM_PX = 1  # around the object: pty-chi warns, and pads at every step, where patches touch its edge
+_RPIE_ALPHA = 0.6  # as of `model.refinement`
 _OPTIONS: dict[Engine, str] = {
     "epie": "EPIEOptions",
+    "rpie": "RPIEOptions",
     "difference-map": "DMOptions",
     "least-squares": "LSQMLOptions",
 }
@@ -41,14 +43,17 @@ class IterativeSettings:
     """How a scan is reconstructed.
 
     Attributes:
-        engine: "epie", Maiden & Rodenburg, Ultramicroscopy 109, 1256 (2009), the object's updates of a batch
-            summed; "difference-map", Thibault et al., Ultramicroscopy 109, 338 (2009), where pty-chi damps
-            the object towards 0 in faint light, so that a residual of some percent remains;
-            "least-squares", Odstrčil et al., Opt. Express 26, 3108 (2018).
+        engine: "epie", Maiden & Rodenburg, Ultramicroscopy 109, 1256 (2009), and "rpie", Maiden, Johnson &
+            Li, Optica 4, 736 (2017), the object's updates of a batch summed; "difference-map", Thibault et
+            al., Ultramicroscopy 109, 338 (2009), where pty-chi damps the object towards 0 in faint light, so
+            that a residual of some percent remains; "least-squares", Odstrčil et al., Opt. Express 26, 3108
+            (2018).
         iterations: passes over all frames.
         batch: frames taken at once; it matters to the speed of every engine and, but for the difference map,
             to how much each iteration gains: ePIE's steps are the shorter the more a batch overlaps.
         update_probe: whether the probe is reconstructed too, at the power it came with, its modes orthogonal.
+        correct_positions: whether frames are moved to where they fit best, by fractions of a pixel; the
+            difference map cannot.
         seed: of the order of the frames.
         device: "auto" takes the GPU where there is one.
     """
@@ -57,6 +62,7 @@ class IterativeSettings:
     iterations: int = 50
     batch: int = 64
     update_probe: bool = True
+    correct_positions: bool = False
     seed: int = 0
     device: Device = "auto"
 
@@ -68,6 +74,8 @@ class IterativeSettings:
             raise ValueError(
                 f"{self.iterations} iterations, batches of {self.batch}: both must be at least 1"
             )
+        if self.correct_positions and self.engine == "difference-map":
+            raise ValueError("the difference map corrects no positions: take another engine")
         if self.device == "cuda" and not torch.cuda.is_available():
             raise ValueError('torch sees no GPU: is its CUDA build installed? Device "cpu" needs none')
 
@@ -107,6 +115,14 @@ class PtyChiRun:
         transmission = framed[_RIM_PX:-_RIM_PX, _RIM_PX:-_RIM_PX].copy()
         return transmission, self._task.get_data_to_cpu("probe", as_numpy=True)[0] * _unitary(self._scan)
 
+    def top_left_px(self) -> NDArray[np.float64]:
+        """Return (N, 2) where the frames lie now, in the object that `found` returns."""
+        rows, columns = (
+            np.asarray(read(as_numpy=True), np.float64)
+            for read in (self._task.get_probe_positions_y, self._task.get_probe_positions_x)
+        )
+        return np.stack([rows, columns], axis=1)
+
 
 def _task(scan: Frames, settings: IterativeSettings) -> Any:
     """Return pty-chi's task on the scan, ready to run."""
@@ -118,6 +134,7 @@ def _task(scan: Frames, settings: IterativeSettings) -> Any:
         probe_data=(scan.probe / _unitary(scan))[None],
         probe_position_y_px=scan.top_left_px[:, 0],
         probe_position_x_px=scan.top_left_px[:, 1],
+        valid_pixel_mask=None if scan.valid is None else np.fft.ifftshift(scan.valid),
         # its own default, but that is announced on the root logger, which installs a handler there
         opr_mode_weights_data=np.ones((len(scan.counts), 1), np.float32),
     )
@@ -139,6 +156,7 @@ def _options(scan: Frames, settings: IterativeSettings) -> Any:
     options.reconstructor_options.default_device = api.Devices.GPU if _on_gpu(settings) else api.Devices.CPU
     _set_object_options(options.object_options, scan)
     _set_probe_options(options.probe_options, scan, settings.update_probe)
+    options.probe_position_options.optimizable = settings.correct_positions
     _ENGINE_OPTIONS[settings.engine](options, scan, settings.batch)
     return options
 
@@ -172,10 +190,16 @@ def _set_epie_options(options: Any, scan: Frames, batch: int) -> None:
     options.probe_options.alpha = 1.0
 
 
+def _set_rpie_options(options: Any, scan: Frames, batch: int) -> None:
+    options.reconstructor_options.batch_size = batch
+    options.object_options.alpha = options.probe_options.alpha = _RPIE_ALPHA
+    options.object_options.step_size = 1 / max(1.0, _overlap_in_batch(scan, batch))
+
+
 def _overlap_in_batch(scan: Frames, batch: int) -> float:
     """Return how often a batch lights the brightest pixel of the object, in full probes.
 
-    pty-chi sums the updates of a batch, so ePIE's step has to be shorter by this.
+    pty-chi sums the updates of a batch, so the steps of ePIE and rPIE have to be shorter by this.
     """
     light = illumination(scan.probe, scan.top_left_px, scan.start.shape)
     return float(light.max() / intensity(scan.probe).max()) * min(1.0, batch / len(scan.counts))
@@ -193,6 +217,7 @@ def _set_least_squares_options(options: Any, _: Frames, batch: int) -> None:
 
 _ENGINE_OPTIONS: dict[Engine, Callable[[Any, Frames, int], None]] = {
     "epie": _set_epie_options,
+    "rpie": _set_rpie_options,
     "difference-map": _set_difference_map_options,
     "least-squares": _set_least_squares_options,
 }

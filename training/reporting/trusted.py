@@ -74,10 +74,7 @@ def calibration_picture(scans: Sequence[Foretold], of: str = "") -> Picture:
     lines = [Curve(name, *curve.T) for name, curve in curves.items()]
     ideal = Curve("as expected", np.array([0.0, end]), np.array([0.0, end]), dashed=True)
     chart = Chart("phase error to expect, rad RMS", "phase error found, rad RMS")
-    caption = (
-        f"Ten bins of equally many, by the {SHOWN}. Below the line the model is better than it "
-        "says."
-    )
+    caption = f"Ten bins of equally many, by the {SHOWN}. Below the line the model is better than it says."
     drawn = plots.curves([*lines, ideal], chart)
     return Picture(f"Is the expected error the true one?{of}", caption, drawn.light, drawn.dark, wide=False)
 
@@ -124,10 +121,7 @@ def held_out_verdict(scans: Sequence[Foretold]) -> Verdict:
         float(np.sqrt(np.mean(np.concatenate([np.square(values.blocks) for values in some]))))
         for some in ([s.expected_rad for s in scans], [s.error_rad for s in scans])
     )
-    sizes = (
-        f"By the {SHOWN} {expected:.3f} rad RMS are to be expected of the mosaics, {true:.3f} "
-        "are found."
-    )
+    sizes = f"By the {SHOWN} {expected:.3f} rad RMS are to be expected of the mosaics, {true:.3f} are found."
     return Verdict(trust, _HEADLINES[trust], (told, sizes))
 
 

@@ -9,14 +9,15 @@ from scipy import ndimage
 
 from model.judge import forward_residual, likeness
 from model.optics import far_field
-from training.judging.iterative import IterativeSettings, reconstruct
+from training.judging.iterative import IterativeSettings, iterate, reconstruct
+from training.judging.iterative_frames import frames_of
 from training.judging.ptychi_engine import imported, torchvision_works
 from training.simulation.objects import discs
 
 HEIGHT, WIDTH = 32, 27  # neither square nor even: an axis or a centre mistaken shows
-ENGINES = ("epie", "difference-map", "least-squares")
+ENGINES = ("epie", "rpie", "difference-map", "least-squares")
 # The difference map damps the object in faint light: even the true one does not stay as it was.
-DRIFT = {"epie": 1e-5, "difference-map": 0.04, "least-squares": 1e-5}
+DRIFT = {"epie": 1e-5, "rpie": 1e-5, "difference-map": 0.04, "least-squares": 1e-5}
 SHORT = IterativeSettings("epie", iterations=3, batch=8, update_probe=False, device="cpu")
 
 
@@ -110,9 +111,39 @@ def test_a_wrong_probe_is_mended_at_the_power_it_had(scan):
     assert np.square(np.abs(mended.probe)).sum() == pytest.approx(power, rel=1e-4)
 
 
-def test_epie_converges_even_where_one_batch_holds_every_overlapping_frame(scan):
-    found = run(scan, replace(SHORT, iterations=30, batch=len(scan.counts)))
+@pytest.mark.parametrize("engine", ["epie", "rpie"])
+def test_one_batch_may_hold_every_overlapping_frame(scan, engine):
+    found = run(scan, replace(SHORT, engine=engine, iterations=30, batch=len(scan.counts)))
     assert found.residuals[30] < 0.1 * found.residuals[0]
+
+
+@pytest.mark.long
+def test_positions_that_err_are_corrected(scan):
+    rng = np.random.default_rng(3)
+    wrong = replace(scan, corners=np.clip(scan.corners + rng.uniform(-0.6, 0.6, scan.corners.shape), 0, 64))
+    settings = replace(SHORT, engine="least-squares", iterations=25, batch=16)
+    kept, corrected = (
+        run(wrong, replace(settings, correct_positions=correct), start=scan.truth)
+        for correct in (False, True)
+    )
+    np.testing.assert_allclose(kept.top_left_px, wrong.corners, atol=1e-4)
+    assert misplaced_px(corrected, scan) < 0.9 * misplaced_px(kept, scan)
+    assert corrected.residuals[25] < 0.95 * kept.residuals[25]
+
+
+def misplaced_px(found, scan):
+    """Root mean square error of the positions, but for a shift of all of them."""
+    error = found.top_left_px - scan.corners
+    return np.sqrt(np.square(error - error.mean(axis=0)).mean())
+
+
+def test_dead_pixels_say_nothing(scan):
+    valid = np.ones((HEIGHT, WIDTH), bool)
+    valid[3:6] = False
+    spoiled = np.where(valid, scan.counts, 1e6)
+    settings = replace(SHORT, engine="least-squares", iterations=20, batch=16)
+    frames = frames_of(spoiled, scan.corners, scan.probe, object_shape=scan.truth.shape, valid=valid)
+    assert iterate(frames, settings).residuals[20] < 0.2 * frames.residual(frames.start, frames.probe)
 
 
 def test_the_order_of_the_frames_is_the_seeds(scan):

@@ -1,0 +1,133 @@
+"""`ptycholive refine`: the live mosaic starts an iterative engine."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any
+
+import click
+import numpy as np
+
+from model.bundle import BundleError
+from model.scans import ScanFileError, open_scan
+from training.judging.engine_options import counted, engine_options, settings_of
+from training.judging.iterative import IterativeResult, IterativeSettings, iterate
+from training.judging.measured_frames import probe_of, read_start, scan_frames, write_labelled
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class Refined:
+    """A scan reconstructed from its mosaic, and where asked for from an empty object too."""
+
+    from_mosaic: IterativeResult
+    from_empty: IterativeResult | None
+
+
+def refine(
+    path: Path,
+    start: Path,
+    out: Path | None,
+    probe: str,
+    modes: int | None,
+    settings: IterativeSettings,
+    compare: bool,
+) -> Refined:
+    """Reconstruct a scan from its mosaic.
+
+    Args:
+        path: of the scan.
+        start: its result file.
+        out: where the scan is written with the reconstruction beside it; None: nowhere.
+        probe: see `probe_of`.
+        modes: of the probe.
+        settings: of the engine.
+        compare: start from an empty object too.
+
+    Raises:
+        ScanFileError, BundleError: a file cannot be read or written.
+        ValueError: they do not fit each other, or the engine diverged.
+    """
+    with open_scan(path) as scan:
+        frames, pixel_m = scan_frames(scan, probe_of(probe, scan.frames(), modes), read_start(start))
+        with counted("From the mosaic", settings.iterations) as progress:
+            found = iterate(frames, settings, progress, checks=settings.iterations)
+        if out is not None:
+            method = f"{settings.engine} of pty-chi, {settings.iterations} iterations from {start.name}"
+            write_labelled(out, scan, found, pixel_m, method)
+        if not compare:
+            return Refined(found, None)
+        empty = replace(frames, start=np.ones_like(frames.start))
+        with counted("From an empty object", settings.iterations) as progress:
+            return Refined(found, iterate(empty, settings, progress, checks=settings.iterations))
+
+
+def reached(found: IterativeResult, residual: float) -> int | None:
+    """Return after how many iterations a residual was reached, None where it was not."""
+    return next((i for i, value in sorted(found.residuals.items()) if value <= residual), None)
+
+
+def told(refined: Refined) -> Iterator[str]:
+    """Return what came of it, a line each."""
+    found, empty = refined.from_mosaic, refined.from_empty
+    last = found.iterations
+    yield (
+        f"from the mosaic: forward residual {found.residuals[0]:.4f}, {found.residuals[last]:.4f} after "
+        f"{last} iterations in {found.seconds:.1f} s"
+    )
+    if empty is None:
+        return
+    goal = empty.residuals[last]
+    yield f"from an empty object: {empty.residuals[0]:.4f}, {goal:.4f} in {empty.seconds:.1f} s"
+    soon = reached(found, goal)
+    if soon is None:
+        yield "the mosaic did not reach the residual that the empty object ended with"
+    else:
+        seconds = found.seconds_at[soon]
+        share = seconds / empty.seconds
+        yield f"the mosaic reached that after {soon} iterations, {seconds:.1f} s: {share:.0%} of the time"
+
+
+@click.command(
+    "refine",
+    epilog="""\b
+Example:
+  ptycholive demo --once --out demo-results
+  ptycholive refine siemens_star_aps.cxi --start demo-results/siemens_star_aps.h5 --compare""",
+)
+@click.argument("scan", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.option(
+    "--start",
+    type=click.Path(exists=True, dir_okay=False, path_type=Path),
+    required=True,
+    help="Result file of the scan, whose object is the start: the refined one where there is one.",
+)
+@click.option(
+    "--out",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="Scan file to write, with the reconstruction beside the frames.",
+)
+@click.option(
+    "--probe",
+    help="To start from: a bundle, by folder or name; a scan file with a reference; or a .npy.  "
+    "[default: the scan's own reference]",
+)
+@click.option("--compare", is_flag=True, help="Start from an empty object too, and tell the difference.")
+@engine_options
+def command(
+    scan: Path,
+    start: Path,
+    out: Path | None,
+    probe: str | None,
+    compare: bool,
+    modes: int | None,
+    **options: Any,
+) -> None:
+    """Go on iteratively from a live mosaic (pty-chi)."""
+    try:
+        found = refine(scan, start, out, probe or str(scan), modes, settings_of(options), compare)
+    except (BundleError, ScanFileError, ValueError) as error:
+        raise click.UsageError(str(error)) from error
+    for line in told(found):
+        click.echo(line)
