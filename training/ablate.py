@@ -23,7 +23,7 @@ from training.train import legal_devices
 GRIDS: dict[str, Grid] = {
     **STUDIES,
     "chart": ChartStudy(
-        "The paper's chart by a network that saw simulated frames only",
+        "The paper's chart by networks of its probe",
         ("usaf", "usaf-noisy"),
         ("disjoint",),
         ("paper",),

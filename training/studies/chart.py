@@ -1,4 +1,7 @@
-"""The paper's chart, painted by a network that has seen simulated frames only."""
+"""The paper's chart, painted by networks of its probe that learned from simulated frames.
+
+Some saw random objects only; others windows of the part of the chart that the paper's network learns from.
+"""
 
 from __future__ import annotations
 
@@ -6,20 +9,28 @@ from collections.abc import Iterator
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 
+import numpy as np
+from numpy.typing import NDArray
+
 from training.checkpoint import load_task, read_checkpoint
+from training.datasets.labelled import LabelledSet
 from training.datasets.sets import open_set
-from training.datasets.splits import SplitName, split_set
+from training.datasets.splits import SplitName, object_pixels, split_set
 from training.judging.evaluation import judge_painted
 from training.judging.object_tiles import known_physics, paint_physically
 from training.judging.predictor import predict_with
 from training.plan import Precision, TrainingPlan
 from training.provenance import environment
 from training.run import BEST
+from training.simulation.camera import CameraRecipe
 from training.simulation.factory import SimulationRecipe
 from training.studies.cells import Cell, Record, history, seconds_between_looks, write_array_whole
 from training.studies.study import Study, cost_of, figures_of, kept_px
 
-METHOD = "probe-informed, from simulation"
+FROM_RANDOM = "probe-informed, random objects"
+FROM_KNOWN = "probe-informed, the training part's object"
+KNOWN_LIKELIHOOD = 0.2
+UNIFORM = CameraRecipe()  # of the set, whose frames have one exposure
 
 
 @dataclass(frozen=True, slots=True)
@@ -36,14 +47,20 @@ class SimulatedCell:
     split: SplitName
 
     @property
+    def method(self) -> str:
+        """What a table calls it."""
+        return FROM_RANDOM if self.plan.recipe.objects.known is None else FROM_KNOWN
+
+    @property
     def folder(self) -> Path:
         """Where it lies below the study's folder."""
-        return Path(self.data, self.split, f"simulated-{self.plan.samples}", f"seed-{self.plan.seed}")
+        kind = "simulated" if self.method == FROM_RANDOM else "known"
+        return Path(self.data, self.split, f"{kind}-{self.plan.samples}", f"seed-{self.plan.seed}")
 
     @property
     def title(self) -> str:
         """What a person is told while it trains."""
-        return f"{METHOD}, judged on {self.data}, {self.split}, seed {self.plan.seed}"
+        return f"{self.method}, judged on {self.data}, {self.split}, seed {self.plan.seed}"
 
     def judge(self, trained: Path) -> Record:
         """Return the figures of the best checkpoint in a folder, as of a published method's cell.
@@ -60,7 +77,7 @@ class SimulatedCell:
         rate_s = seconds_between_looks(learned)
         frames = self.plan.steps_between_validations * self.plan.batch
         return {
-            "plan": self.plan.as_record() | {"data": self.data, "split": self.split, "method": METHOD},
+            "plan": self.plan.as_record() | {"data": self.data, "split": self.split, "method": self.method},
             "epochs": None,
             "frames": {"train": self.plan.samples, "test": len(test)},
             **figures_of(judge_painted(painted, data, test, keep_px=kept_px(data))),
@@ -72,24 +89,24 @@ class SimulatedCell:
 
 @dataclass(frozen=True, slots=True)
 class ChartStudy(Study):
-    """A study with one more row a set: a network of the set's probe that saw simulated frames only.
+    """A study with two more rows a set: networks of the set's probe that learned from simulated frames.
 
     Attributes:
-        samples: frames that it learns from.
+        samples: frames that they learn from.
         recipe: of them; objects are as many frames wide as the instrument's.
     """
 
-    samples: int = 55_000
+    samples: int = 80_000
     recipe: SimulationRecipe = field(default_factory=lambda: SimulationRecipe(object_size=80))
 
     def quick(self) -> ChartStudy:
         """Return the same grid on a corner of the chart and a few steps: that it runs, not what is true."""
         small = Study.quick(self)
-        recipe = replace(self.recipe, pool_objects=4)
+        recipe = replace(self.recipe, pool_objects=4, object_size=40)
         return replace(self, sets=small.sets, epochs=1, fewer=(), samples=64, recipe=recipe)
 
     def prepare(self, root: Path) -> None:
-        """Write the sets' probes into the study's folder.
+        """Write the sets' probes, and the objects of their training parts, into the study's folder.
 
         Raises:
             ScanFileError: a set cannot be made.
@@ -97,10 +114,13 @@ class ChartStudy(Study):
         """
         root.mkdir(parents=True, exist_ok=True)
         for name in self.sets:
-            write_array_whole(_probe_file(root, name), known_physics(open_set(name))[0])
+            data = open_set(name)
+            write_array_whole(_probe_file(root, name), known_physics(data)[0])
+            for split in self.splits:
+                write_array_whole(_object_file(root, name, split), training_part(data, split))
 
     def cells(self, root: Path, seeds: int, precision: Precision) -> list[Cell]:
-        """Return the cells of the published methods, then those of the network of the probe."""
+        """Return the cells of the published methods, then those of the networks of the probe."""
         simulated = self._simulated(root, seeds, precision)
         return [*Study.cells(self, root, seeds, precision), *simulated]
 
@@ -118,8 +138,32 @@ class ChartStudy(Study):
                     validations=20,
                     recipe=self.recipe,
                 )
-                yield from (SimulatedCell(plan, data, split) for split in self.splits)
+                for split in self.splits:
+                    yield SimulatedCell(plan, data, split)
+                    yield SimulatedCell(self._of_known(plan, _object_file(root, data, split)), data, split)
+
+    def _of_known(self, plan: TrainingPlan, known: Path) -> TrainingPlan:
+        """Return a plan with windows of a known object in place of all random ones."""
+        objects = replace(self.recipe.objects, known=str(known), known_share=1.0)
+        recipe = replace(self.recipe, objects=objects, camera=UNIFORM)
+        return replace(plan, likelihood=KNOWN_LIKELIHOOD, recipe=recipe)
+
+
+def training_part(data: LabelledSet, split: SplitName) -> NDArray[np.complex64]:
+    """Return the true transmission (Y, X) of the box that the training frames of a split see.
+
+    Raises:
+        ValueError: probe or truth is not known, or the set is too small for the split.
+    """
+    _, truth = known_physics(data)
+    held = object_pixels(data, split_set(data, split).train)
+    rows, columns = np.nonzero(held)
+    return truth[rows.min() : rows.max() + 1, columns.min() : columns.max() + 1]
 
 
 def _probe_file(root: Path, data: str) -> Path:
     return root / f"probe-{data}.npy"
+
+
+def _object_file(root: Path, data: str, split: SplitName) -> Path:
+    return root / f"object-{data}-{split}.npy"

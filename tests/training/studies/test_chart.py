@@ -9,7 +9,7 @@ from training.datasets.sets import open_set
 from training.datasets.splits import split_set
 from training.judging.evaluation import judge_painted
 from training.judging.object_tiles import known_physics, paint_physically
-from training.studies.chart import METHOD
+from training.studies.chart import FROM_KNOWN, FROM_RANDOM, training_part
 
 
 @pytest.fixture(scope="module")
@@ -54,12 +54,22 @@ def test_a_set_without_truth_cannot_be_judged_so(chart):
         known_physics(replace(chart, truth_phase_rad=None))
 
 
+@pytest.mark.long
 def test_simulated_frames_of_the_probe_stand_beside_the_paper_in_one_table(tmp_path):
     study = GRIDS["chart"].quick()
     records = run_study(study, tmp_path, 1, "32-true", {"devices": 1})
     table = study.table(records)
-    assert f"| usaf-tiny-noisy | disjoint | {METHOD} |" in table
-    assert "| usaf-tiny | disjoint | paper |" in table
-    (simulated, _) = [record for record in records if record["plan"]["method"] == METHOD]
-    assert simulated["frames"]["train"] == 64
+    for method in (FROM_RANDOM, FROM_KNOWN, "paper"):
+        assert f"| usaf-tiny-noisy | disjoint | {method} |" in table
+    simulated = [record for record in records if record["plan"]["method"] in (FROM_RANDOM, FROM_KNOWN)]
+    assert [record["frames"]["train"] for record in simulated] == 4 * [64]
     json.dumps(records)
+
+
+def test_the_known_object_shares_no_pixel_with_the_frames_that_judge(chart):
+    split = split_set(chart, "disjoint")
+    known, (_, truth) = training_part(chart, "disjoint"), known_physics(chart)
+    corners = chart.corners_px[split.train]
+    first, last = corners.min(axis=0), corners.max(axis=0) + np.array(chart.tile_shape)
+    np.testing.assert_array_equal(known, truth[first[0] : last[0], first[1] : last[1]])
+    assert (chart.corners_px[split.test] >= last).any(axis=1).all()
