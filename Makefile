@@ -7,10 +7,12 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constraint requirements.lock
 LOCK_VENV := .venv-lock
+PEERS_VENV := .venv-peers
+PEERS_LOCK := tests/interop/peers.lock
 PINNED := pyproject.toml requirements.lock
 SKIPPED := the tests against it are skipped
 
-.PHONY: help demo test long bench lint style types layers lock clean
+.PHONY: help demo test long soak peers container bench lint style types layers lock clean
 .DELETE_ON_ERROR:
 
 help: ## list the targets
@@ -26,8 +28,13 @@ test: lint ## lint, then run all tests; ARGS="-k ledger" passes arguments on to 
 	@.ci/browser || echo "make: without Chromium the browser tests are skipped"
 	@$(BIN)/python -m pytest $(ARGS)
 
-long: $(VENV)/test.stamp ## run the tests that take long: soak, foreign senders, trainings; ARGS passes arguments on
+long: $(VENV)/test.stamp peers ## run the tests that take long: soak, foreign senders, trainings; ARGS passes arguments on
 	@$(BIN)/python -m pytest -m long $(ARGS)
+
+soak: $(VENV)/test.stamp ## disturbed scans for ten minutes, or for MINUTES=60: ledgers exact, memory flat?
+	@SOAK_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest -m long tests/journey/test_soak.py $(ARGS)
+
+peers: $(PEERS_VENV)/made.stamp ## install the programs by others that tests/interop speak to (once, takes minutes)
 
 lint: style types layers ## ruff, mypy and the floors of the house
 
@@ -64,6 +71,17 @@ $(VENV)/test.stamp: $(PINNED) | $(VENV)/made.stamp
 	@$(PIP) bitshuffle 2>/dev/null || echo "make: no bitshuffle here (is there a compiler?): $(SKIPPED)"
 	@touch $(VENV)/demo.stamp $@
 
+# Without it the tests are skipped, or fail where PEERS_REQUIRED is set.
+$(PEERS_VENV)/made.stamp: $(PEERS_LOCK) | $(VENV)/made.stamp
+	@echo "make: installing programs by others into $(PEERS_VENV) (once, takes some minutes)"
+	@$(PYTHON) -m venv --clear $(PEERS_VENV)
+	@{ PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS_VENV)/bin/pip install -qq --no-deps -r $(PEERS_LOCK) && touch $@; } \
+		|| echo "make: they cannot be installed here: $(SKIPPED)"
+
+container: $(VENV)/test.stamp ## build and run the image without an engine (root only; takes minutes)
+	@.ci/packages
+	@PROVE_CONTAINER=1 $(BIN)/python -m pytest -m long tests/deploy/test_container.py $(ARGS)
+
 lock: ## pin the newest releases of everything in requirements.lock
 	@$(PYTHON) -m venv --clear $(LOCK_VENV)
 	@$(LOCK_VENV)/bin/pip install -qq $(TORCH)
@@ -75,5 +93,5 @@ lock: ## pin the newest releases of everything in requirements.lock
 	@rm -r $(LOCK_VENV)
 
 clean: ## remove the environment, caches and builds; runs, results and artefacts stay
-	@rm -rf $(VENV) $(LOCK_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) $(LOCK_VENV) $(PEERS_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find model service training tests -name __pycache__ -prune -exec rm -r {} +

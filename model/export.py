@@ -218,9 +218,10 @@ def _without_traces(model: onnx.ModelProto) -> onnx.ModelProto:
 @contextmanager
 def _quiet_exporter() -> Iterator[None]:
     """Silence what torch's exporter says of itself: a deprecated call of its own, and packages it misses."""
-    logger = logging.getLogger("torch.onnx")
-    level = logger.level
-    logger.setLevel(logging.ERROR)
+    loggers = [logging.getLogger(name) for name in ("torch.onnx", "onnxscript", "onnx_ir")]
+    levels = [logger.level for logger in loggers]
+    for logger in loggers:
+        logger.setLevel(logging.ERROR)
     try:
         with warnings.catch_warnings():
             warnings.filterwarnings(
@@ -228,7 +229,8 @@ def _quiet_exporter() -> Iterator[None]:
             )
             yield
     finally:
-        logger.setLevel(level)
+        for logger, level in zip(loggers, levels, strict=True):
+            logger.setLevel(level)
 
 
 def _describe(

@@ -23,8 +23,8 @@ class LossWeights:
 
     Attributes:
         pixel: how the pixel terms of amplitude, cos and sin count an error.
-        likelihood: of the Poisson deviance of the counts that the tile would give (model.likelihood); the
-            paper has no such term, as it knows no probe.
+        likelihood: of the Poisson deviance between the patterns of the predicted and of the true tile
+            (model.likelihood); the paper has no such term, as it knows no probe.
         spread: of the spread's likelihood, where the network says how sure it is.
     """
 

@@ -16,6 +16,7 @@ from model.bundle import TrustDescription
 from model.orientation import Orientation
 from service.orientations import Explain, Real, contenders, orientation_residuals
 
+RETRAIN = "`ptycholive retrain` makes a model for what the stream is now"
 _WINDOW = 64  # frames; half of them decide the median
 _FEWEST = 8
 
@@ -111,7 +112,7 @@ class Alarm:
         return (
             f"exposure is {median / np.sqrt(low * high):.2g} times what the model was trained for "
             f"({median:.3g} photons a frame, {low:.3g} to {high:.3g} in training; noticed at frame {frame}): "
-            "check dwell time, attenuators and beam current, or the bundle"
+            f"check dwell time, attenuators and beam current; if this is meant, {RETRAIN}"
         )
 
     def _residual_in_words(self, trust: TrustDescription, frame: int) -> str:
@@ -129,7 +130,7 @@ class Alarm:
             return f"the frames look {looks.words} {after}: `ptycholive check --orient` names the settings"
         if self._exposure_is_off(trust):
             return "their exposure may be why"
-        return "another probe or sample than the model was made for"
+        return f"another probe or sample than the model was made for; {RETRAIN}"
 
 
 def find_orientation(counts: NDArray[Any], explain: Explain) -> tuple[Orientation, float] | None:

@@ -14,46 +14,50 @@ import time
 from collections import deque
 from collections.abc import Callable, Iterable
 from concurrent.futures import Future
-from dataclasses import dataclass, field
 from functools import partial
 from pathlib import Path
+from typing import Any
 
 from model.bundle import Bundle, BundleError, find_bundle, load_bundle
+from model.orientation import Orientation
 from service.config import Settings
 from service.door import Door
 from service.door_settings import door_settings
 from service.engine import Engine
-from service.engines.onnxruntime import OnnxRuntimeEngine
-from service.errors import ConfigError, EngineError, PtycholiveError, StreamError
+from service.engines.choice import AUTO, choose_engine
+from service.errors import ConfigError, StreamError
 from service.inbox import Inbox
 from service.intake import Intake, open_intakes
+from service.journey_settings import journey_settings
 from service.messages import Event, Image, Notice, Rejected
 from service.metrics import Metrics
+from service.orders import Orders
 from service.paint import Painted
 from service.publish import TilePublisher
-from service.reconstruct import JourneySettings, Reconstruction
+from service.reconstruct import ABORTED, Reconstruction
 from service.recording.recording import Recording
 from service.recording.settings import recorder_settings
 from service.refine.refiner import Refiner
+from service.resume.going_on import Resumer
+from service.resume.keeper import RunKeeper
+from service.resume.restart import Recognised, go_on, recognise
 from service.runs import Runs
 from service.scan_run import ScanRun
 from service.store import ResultStore
 from service.stream_keys import listening_curve
 from service.web.recent import RecentFrames
-from service.wire.pixels import DEFAULT_LIMITS
 
 log = logging.getLogger("ptycholive")
 
 _POLL_S = 0.1
 _TICK_S = 0.01
-_SWAP_S = 60.0
 _STOP_S = 5.0
 _QUIET_S = 0.2  # without a message: then there is time to refine
 _LINES_KEPT = 20
 _RECENT_BYTES = 64 << 20
 
 
-def load_engine(bundle: str, threads: int) -> Engine:
+def load_engine(bundle: str, threads: int, name: str = AUTO) -> Engine:
     """Load and verify a bundle, and start the engine that runs it.
 
     Raises:
@@ -61,18 +65,9 @@ def load_engine(bundle: str, threads: int) -> Engine:
         EngineError: its network does not run.
     """
     try:
-        return OnnxRuntimeEngine(load_bundle(find_bundle(bundle)), threads)
+        return choose_engine(load_bundle(find_bundle(bundle)), name, threads).engine
     except BundleError as error:
         raise ConfigError(str(error)) from error
-
-
-@dataclass(slots=True, eq=False)
-class _Swap:
-    """A model on its way in, and what became of it."""
-
-    engine: Engine
-    done: threading.Event = field(default_factory=threading.Event)
-    refusal: str | None = None
 
 
 class App:
@@ -95,16 +90,15 @@ class App:
         self._all_received = threading.Event()  # no intake will put anything into the inbox any more
         self._workers: list[threading.Thread] = []  # they end as soon as the service is stopping
         self._reconstructor: threading.Thread | None = None
-        self._swap: _Swap | None = None
-        self._one_swap = threading.Lock()
-        self.engine = load_engine(settings.bundle, settings.threads)
+        self._orders = Orders(self._stopping)
+        self.engine = load_engine(settings.bundle, settings.threads, settings.engine)
         self.door = Door(door_settings(settings), lambda: self.engine.bundle.description.frame_shape)
         self.inbox = Inbox(settings.inbox_mib << 20)
         self.metrics = Metrics(self.runs.totals, self.queues)
         self.store = ResultStore(Path(settings.results), self.warn)
         self.refiner = Refiner(self._quiet, settings.refine_mib, settings.refine_s, self._refined)
         self._at_work = False  # the journey is handling what came
-        self._journey = Reconstruction(self.engine, _journey_settings(settings), self, time.time_ns)
+        self._journey = Reconstruction(self.engine, journey_settings(settings), self, time.time_ns)
         self.intakes: list[Intake] = []
         self.recording = Recording(
             recorder_settings(settings), settings.record_mib << 20, log.info, self.warn
@@ -112,6 +106,8 @@ class App:
         self._recorder: threading.Thread | None = None
         self._publisher: TilePublisher | None = None
         self._note_engine(self.engine)
+        self._left: list[Recognised] = []  # by a service that went down
+        self.keeper = RunKeeper(Path(settings.results), settings.snapshot_s, self.warn, self._fail)
 
     def start(self) -> None:
         """Open the sockets and start the threads; when this returns, frames are taken.
@@ -124,6 +120,8 @@ class App:
             curve = listening_curve(s, s.tiles)
             self._publisher = TilePublisher(s.tiles, allow_remote=s.allow_remote_streams, curve=curve)
         self.intakes.extend(open_intakes(s, self._admit))
+        model = self.engine.bundle.description
+        self._left = recognise(self.keeper, self.intakes[0], self._admit, model)
         self._reconstructor = self._run("reconstruct", self._reconstruct)
         self._recorder = self._run("record", partial(self.recording.work, self._all_received))
         for number, intake in enumerate(self.intakes):
@@ -150,6 +148,7 @@ class App:
         if self._publisher is not None:
             self._publisher.close()
         self.store.close()
+        self.keeper.close()
 
     @property
     def tiles_endpoint(self) -> str | None:
@@ -168,20 +167,28 @@ class App:
         Raises:
             ConfigError, EngineError: it is refused, with the reason; the old one goes on.
         """
-        swap = _Swap(load_engine(bundle, self.settings.threads))
-        with self._one_swap:
-            self._swap = swap
-            self._await(swap)
-        if swap.refusal is not None:
-            raise ConfigError(swap.refusal)
-        return swap.engine.bundle
+        engine = load_engine(bundle, self.settings.threads, self.settings.engine)
+        self._orders.ask(partial(self._swap_engine, engine))
+        return engine.bundle
 
-    def _await(self, swap: _Swap) -> None:
-        patience_s = time.monotonic() + _SWAP_S
-        while not swap.done.wait(_POLL_S):
-            if self._stopping.is_set() or time.monotonic() > patience_s:
-                self._swap = None
-                raise EngineError("the model was not swapped: is the service overloaded, or stopping?")
+    def abort(self, scan: str) -> None:
+        """End the running scan now: what can be placed is, the rest is counted under "aborted".
+
+        Raises:
+            ConfigError: it is not running.
+            EngineError: the service is overloaded, or stopping.
+        """
+        self._orders.ask(partial(self._abort, scan))
+
+    def orient(self, orientation: Orientation, axes: Orientation) -> None:
+        """Turn the frames and the positions of the next scans so.
+
+        Raises:
+            ConfigError: a scan is running; its frames must not lie in two ways.
+        """
+        if (run := self.runs.current()) is not None:
+            raise ConfigError(f"scan {run.scan} is running: orientation is changed between scans")
+        self.door.orient(orientation, axes)
 
     def warn(self, line: str) -> None:
         """Tell the operator, in the log and on the page, once."""
@@ -198,6 +205,7 @@ class App:
     def scan_started(self, run: ScanRun) -> None:
         """Show the new scan."""
         log.info("scan %s started", run.scan)
+        self.keeper.begin(run)
         self.runs.add(run)
         told = self.engine.bundle.description
         self.recent = RecentFrames(run.scan, _RECENT_BYTES, told.invalid_counts, run.start.saturation)
@@ -233,7 +241,9 @@ class App:
         self.refiner.forget_but(self.runs.newest_first())
         if self._publisher is not None:
             self._publisher.event(run.scan, "finished", {"ledger": counts.as_dict()})
-        self.store.save(run, self.engine.bundle).add_done_callback(self._written)
+        writing = self.store.save(run, self.engine.bundle)
+        writing.add_done_callback(self._written)
+        writing.add_done_callback(partial(self._saved, run))
 
     def _refined(self, run: ScanRun) -> None:
         """Put what idle time has made of a finished scan into its result."""
@@ -266,7 +276,11 @@ class App:
         self.failure = error
         self._stopping.set()
 
-    def _written(self, writing: Future[None]) -> None:
+    def _saved(self, run: ScanRun, writing: Future[bool]) -> None:
+        if writing.exception() is None and writing.result():
+            self.keeper.forget(run)
+
+    def _written(self, writing: Future[Any]) -> None:
         error = writing.exception()
         if error is not None:
             log.error("the writing of a result failed", exc_info=error)
@@ -280,9 +294,11 @@ class App:
         while not self._stopping.is_set():
             received = intake.source.receive(_POLL_S)
             if received is None:
-                self._look_after_peers(intake)
+                for line in intake.news_of_peers():
+                    self.warn(line)
                 continue
             intake.count(received, time.monotonic())
+            self.keeper.hear(received)
             self._tell(received.events)
             if received.error is not None:
                 self._refuse(intake, received.error)
@@ -290,24 +306,21 @@ class App:
                 self.metrics.stage_seconds("decode", received.decode_s)
             intake.note(received.events)
             events = intake.keep(received.events)
-            while events and not self.inbox.put(events, received.nbytes, _POLL_S):
-                pass  # the budget is lifted when the service stops
+            if events:
+                self._hand_on(events, received.nbytes)
+
+    def _hand_on(self, events: tuple[Event, ...], nbytes: int) -> None:
+        if self.settings.overload == "drop":
+            self.inbox.put_or_drop(events, nbytes)
+            return
+        while not self.inbox.put(events, nbytes, _POLL_S):
+            pass  # the budget is lifted when the service stops
 
     def _tell(self, events: Iterable[Event]) -> None:
         """Show notices, whether or not a scan runs; the journey notes them with the scan."""
         for event in events:
             if isinstance(event, Notice):
                 self.warn(event.line)
-
-    def _look_after_peers(self, intake: Intake) -> None:
-        if intake.notice_losses():
-            when = "in the middle of a scan" if intake.in_scan else "again and again without a message"
-            self.warn(
-                f"the sender at {intake.source.endpoint} went away {when}: did it end, or "
-                f"send a message above {DEFAULT_LIMITS.max_message_bytes} bytes?"
-            )
-        if (refusal := intake.source.refusal()) is not None:
-            self.warn(refusal)
 
     def _refuse(self, intake: Intake, error: StreamError) -> None:
         self.metrics.refused.labels(intake.source.endpoint).inc()
@@ -317,6 +330,7 @@ class App:
     def _reconstruct(self) -> None:
         journey = self._journey
         try:
+            self._resume(journey)
             while not self._all_received.is_set():
                 events = self.inbox.get(_TICK_S)
                 self._at_work = True
@@ -324,11 +338,18 @@ class App:
                     journey.handle(event, time.monotonic())
                 journey.tick(time.monotonic())
                 self._at_work = False
-                if self._swap is not None:
-                    self._swap_engine(journey)
+                self._orders.carry_out()
+                self.keeper.look(journey.run, self.engine.bundle.description, time.monotonic())
             self._empty_inbox(journey)
         finally:
             journey.close()
+
+    def _resume(self, journey: Reconstruction) -> None:
+        folder = self.settings.record
+        recordings = None if folder is None else Path(folder)
+        resumer = Resumer(journey, recordings, time.monotonic, time.time_ns, self.warn)
+        go_on(self._left, resumer, self.keeper, log.warning)
+        self._left = []
 
     def _empty_inbox(self, journey: Reconstruction) -> None:
         patience_s = time.monotonic() + _STOP_S
@@ -342,18 +363,19 @@ class App:
         last_s = max((intake.last_s or 0.0 for intake in self.intakes), default=0.0)
         return not (self._at_work or len(self.inbox)) and time.monotonic() - last_s > _QUIET_S
 
-    def _swap_engine(self, journey: Reconstruction) -> None:
-        swap, self._swap = self._swap, None
-        if swap is None:
-            return
-        try:
-            journey.swap(swap.engine)
-        except PtycholiveError as error:
-            swap.refusal = str(error)
-        else:
-            self.engine = swap.engine
-            self._note_engine(swap.engine)
-        swap.done.set()
+    def _swap_engine(self, engine: Engine) -> None:
+        self._journey.swap(engine)
+        self.engine = engine
+        self._note_engine(engine)
+
+    def _abort(self, scan: str) -> None:
+        run = self._journey.run
+        if run is None or run.scan != scan:
+            raise ConfigError(f"scan {scan} is not running: there is nothing to abort")
+        for _ in range(len(self.inbox)):  # what comes meanwhile is too late
+            for event in self.inbox.get(0):
+                self._journey.handle(_too_late(event, scan), time.monotonic())
+        self._journey.abort(run)
 
     def _note_engine(self, engine: Engine) -> None:
         self.metrics.engine(engine.backend, engine.device, engine.bundle.description.name)
@@ -365,13 +387,7 @@ def _given_up(event: Event) -> Event:
     return Rejected(event.scan, event.index, "stopped", "the service was stopped before its turn came")
 
 
-def _journey_settings(settings: Settings) -> JourneySettings:
-    return JourneySettings(
-        batch_frames=settings.batch_frames,
-        batch_deadline_s=settings.batch_deadline_s,
-        join_deadline_s=settings.join_deadline_s,
-        join_waiting=settings.join_waiting,
-        end_grace_s=settings.end_grace_s,
-        idle_end_s=settings.idle_end_s,
-        max_frames=DEFAULT_LIMITS.max_scan_frames,
-    )
+def _too_late(event: Event, aborted: str) -> Event:
+    if not isinstance(event, Image) or event.scan != aborted:
+        return event
+    return Rejected(event.scan, event.index, ABORTED, "the scan was aborted before its turn came")

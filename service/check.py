@@ -7,19 +7,15 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 from typing import Literal
 
-import numpy as np
-
 from model.bundle import Bundle, BundleError, find_bundle, load_bundle
 from service.config import Settings
-from service.engines.onnxruntime import OnnxRuntimeEngine
+from service.engines.choice import AUTO, choose_engine, measured_rate_hz
 from service.errors import PtycholiveError
 from service.messages import Notice
 from service.paint import Painter
 from service.sources import Received
 from service.streams import AnySource, Role, open_source, stream_format
 from service.wire.panda import FIELDS
-
-_FRAMES = 16
 
 
 @dataclass(frozen=True, slots=True)
@@ -47,22 +43,21 @@ def _check_model(settings: Settings) -> Iterator[Finding]:
         return
     told = bundle.description
     yield Finding("bundle", "OK", f"{told.name}, frames {told.frame_shape}, sha256 {told.onnx_sha256[:12]}…")
-    yield check_engine(bundle, settings.threads)
+    yield check_engine(bundle, settings.threads, settings.engine)
 
 
-def check_engine(bundle: Bundle, threads: int) -> Finding:
-    """Start the engine, and run it once; 0 threads are one a core."""
+def check_engine(bundle: Bundle, threads: int, name: str = AUTO) -> Finding:
+    """Start the engine as the service would, and run it; 0 threads are one a core."""
     try:
-        engine = OnnxRuntimeEngine(bundle, threads)
+        choice = choose_engine(bundle, name, threads)
+        engine = choice.engine
         Painter(engine, time.time_ns)
-        frames = np.zeros((_FRAMES, 1, *bundle.description.frame_shape), bundle.description.counts_dtype)
-        begun_s = time.perf_counter()
-        engine.infer(frames)
+        rate_hz = measured_rate_hz(engine)
     except PtycholiveError as error:
         return Finding("engine", "ERROR", str(error))
-    rate_hz = _FRAMES / (time.perf_counter() - begun_s)
-    detail = f"{engine.backend} on {engine.device}, {rate_hz:.0f} frames/s in a first batch"
-    return Finding("engine", "OK", detail)
+    _, *others = choice.candidates
+    detail = f"{engine.backend} on {engine.device}, {rate_hz:.0f} frames/s in batches"
+    return Finding("engine", "OK", "; ".join([detail, *map(str, others)]))
 
 
 def _check_stream(settings: Settings, role: Role, timeout_s: float) -> Finding:

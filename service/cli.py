@@ -11,12 +11,13 @@ import click
 
 from model.bundle import BundleError
 from model.scans import ScanFileError
-from service.commands import bench, check, demo, keys, model, record, replay, serve
+from service.commands import bench, check, demo, keys, model, record, replay, serve, watch
 from service.commands.flags import Command, example
 from service.errors import ConfigError, PtycholiveError
 
 OFFLINE = "ptycholive.commands"  # entry points of the offline side, which the service never imports
-EXTRAS = {"onnxruntime": "cpu"}  # what a module that may be missing is installed with
+# what a module that may be missing is installed with
+EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino", "p4p": "epics"}
 
 
 class _Group(click.Group):
@@ -100,6 +101,7 @@ for _command in (
     record.record,
     replay.replay,
     serve.serve,
+    watch.watch,
 ):
     cli.add_command(_command)
 

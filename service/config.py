@@ -123,6 +123,10 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     bundle: Annotated[str, Meta(description="folder of a model, or the name of a shipped one")] = (
         "siemens-star"
     )
+    engine: Annotated[
+        Literal["auto", "onnxruntime", "openvino", "onnxruntime-cuda"],
+        Meta(description='what runs the model; "auto": the fastest that starts'),
+    ] = "auto"
     threads: Annotated[int, Meta(description="threads of the engine; 0: one a core", ge=0)] = 0
     batch_frames: Annotated[int, Meta(description="frames that go through the engine together", ge=1)] = 16
     batch_deadline_s: Annotated[
@@ -144,8 +148,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     inbox_mib: Annotated[
         int, Meta(description="received data that may wait for the engine before senders have to wait", ge=1)
     ] = 512
+    overload: Annotated[
+        Literal["wait", "drop"],
+        Meta(description='what becomes of frames beyond that: senders "wait", or the newest "drop" out'),
+    ] = "wait"
     tiles: Annotated[str | None, Meta(description="endpoint where tiles are published")] = None
     results: Annotated[str, Meta(description="folder of the result files")] = "results"
+    snapshot_s: Annotated[
+        float,
+        Meta(description="how often the running scan is kept for a restart; 0: never", ge=0),
+    ] = 5.0
     record: Annotated[
         str | None, Meta(description="folder where scans are recorded as the detector sends them")
     ] = None
@@ -166,6 +178,14 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     port: Annotated[int, Meta(description="port of the web server; 0 takes a free one", ge=0, le=65535)] = (
         8080
     )
+    epics: Annotated[
+        str | None,
+        Meta(description="prefix of EPICS channels with phase and amplitude; needs the extra epics"),
+    ] = None
+    epics_hz: Annotated[float, Meta(description="how often these are posted at most", gt=0, le=50)] = 2.0
+    epics_interface: Annotated[
+        str, Meta(description="address where EPICS listens; off loopback only with allow_plain_streams")
+    ] = "127.0.0.1"
     token: Annotated[str | None, Meta(description="guards the page and the API; needed off loopback")] = None
 
 

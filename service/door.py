@@ -57,6 +57,15 @@ class Door:
         self._frame_shape = frame_shape
         self._scans: OrderedDict[str, Framing | str] = OrderedDict()  # or why the scan is refused
 
+    @property
+    def orientation(self) -> tuple[Orientation, Orientation]:
+        """What is done to the frames, and to the positions, of the next scan."""
+        return self._settings.orientation, self._settings.axes
+
+    def orient(self, orientation: Orientation, axes: Orientation) -> None:
+        """Turn frames and positions so from the next scan on; to be called while none runs."""
+        self._settings = replace(self._settings, orientation=orientation, axes=axes)
+
     def admit(self, events: Iterable[Event]) -> tuple[Event, ...]:
         """Return the events in the model's frame; those that have nothing to be done to are not copied."""
         return tuple(map(self._admitted, events))

@@ -12,6 +12,10 @@ from typing import Literal
 from service.messages import Positions
 
 UNNAMED = ""
+EARLY_BYTES = 1 << 24
+"""What positions that come before their scan may take: those of a million frames."""
+
+_MESSAGE_BYTES = 512  # that a message of positions takes beside its array
 
 Arming = Literal["first", "instead", "next"]
 
@@ -20,11 +24,11 @@ class EarlyPositions:
     """Holds positions until their scan begins.
 
     Args:
-        most: positions that are held at once; the oldest scan's go first.
+        most_bytes: what they may take; the oldest scan's go first.
     """
 
-    def __init__(self, most: int) -> None:
-        self._most = most
+    def __init__(self, most_bytes: int) -> None:
+        self._most = most_bytes
         self._held = 0
         self._by_scan: dict[str, list[Positions]] = {}
         self._free = True  # the capture that goes on is of no scan yet
@@ -59,7 +63,7 @@ class EarlyPositions:
         if positions.scan == UNNAMED and not self._free:
             return
         self._by_scan.setdefault(positions.scan, []).append(positions)
-        self._held += len(positions.positions_m)
+        self._held += _size(positions)
         while self._held > self._most:
             self._take(next(iter(self._by_scan)))
 
@@ -77,5 +81,9 @@ class EarlyPositions:
 
     def _take(self, scan: str) -> list[Positions]:
         early = self._by_scan.pop(scan, [])
-        self._held -= sum(len(positions.positions_m) for positions in early)
+        self._held -= sum(map(_size, early))
         return early
+
+
+def _size(positions: Positions) -> int:
+    return _MESSAGE_BYTES + positions.positions_m.nbytes

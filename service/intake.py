@@ -8,8 +8,11 @@ from dataclasses import dataclass
 from service.config import Settings
 from service.errors import StreamError
 from service.messages import Event, Notice, Positions, PositionsArmed, ScanEnd, ScanStart
-from service.sources import Received
+from service.sources import Received, Source
+from service.stream_keys import check_keys
 from service.streams import AnySource, open_source, stream_format
+from service.wire.fields import Parts
+from service.wire.pixels import DEFAULT_LIMITS
 
 Keep = Callable[[Iterable[Event]], tuple[Event, ...]]
 
@@ -41,6 +44,14 @@ class Intake:
     lost_peers: int = 0
     in_vain: int = 0
     _heard: int = 0
+
+    def again(self, parts: Parts, received_ns: int) -> tuple[Event, ...]:
+        """Return what a message says that another process received, and let the decoder know it."""
+        if not isinstance(self.source, Source):
+            return ()
+        events = self.source.decode(parts, received_ns).events
+        self.note(events)
+        return events
 
     def note(self, events: Iterable[Event]) -> None:
         """Follow where scans begin and end."""
@@ -78,6 +89,17 @@ class Intake:
         self._heard = self.messages
         return self.in_scan or self.in_vain > 1
 
+    def news_of_peers(self) -> Iterator[str]:
+        """Yield a line for the operator on senders that have gone, and on who was refused for a key."""
+        if self.notice_losses():
+            when = "in the middle of a scan" if self.in_scan else "again and again without a message"
+            yield (
+                f"the sender at {self.source.endpoint} went away {when}: did it end, or "
+                f"send a message above {DEFAULT_LIMITS.max_message_bytes} bytes?"
+            )
+        if (refusal := self.source.refusal()) is not None:
+            yield refusal
+
     def state(self, now_s: float) -> str:
         """One word or two for the operator."""
         if self.last_s is None:
@@ -94,12 +116,13 @@ def open_intakes(settings: Settings, keep: Keep = tuple) -> Iterator[Intake]:
         keep: what of the events goes on; of a position stream it is given the positions only.
 
     Raises:
-        ConfigError: an endpoint cannot be had; those before stay open.
+        ConfigError: an endpoint cannot be had, or keys are of no use; those before stay open.
     """
 
     def keep_positions(events: Iterable[Event]) -> tuple[Event, ...]:
         return keep(positions_only(events))
 
+    check_keys(settings)
     yield Intake("images", open_source(settings, "images"), settings.images_format, keep)
     if settings.positions is not None:
         source = open_source(settings, "positions")

@@ -6,7 +6,7 @@ The two streams may come in any order and lose messages; an image meets its posi
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 
@@ -31,12 +31,17 @@ class Joiner:
         deadline_s: how long an image may wait for its position.
         max_waiting: how many images may wait at once; beyond, `expire` gives up the oldest.
         max_frames: frame numbers of positions lie below this; it bounds the memory that a peer can claim.
+        max_bytes: what the images that wait may take; beyond, `expire` gives up the oldest.
     """
 
-    def __init__(self, deadline_s: float, max_waiting: int, max_frames: int) -> None:
+    def __init__(
+        self, deadline_s: float, max_waiting: int, max_frames: int, max_bytes: int = 1 << 29
+    ) -> None:
         self._deadline_s = deadline_s
         self._max_waiting = max_waiting
         self._max_frames = max_frames
+        self._max_bytes = max_bytes
+        self._held_bytes = 0
         self._waiting: dict[int, _Waiting] = {}  # in order of arrival
         self._positions_m = _unknown(min(_FIRST_CAPACITY, max_frames))
 
@@ -45,11 +50,18 @@ class Joiner:
         """How many images wait for their position."""
         return len(self._waiting)
 
+    def positions_m(self) -> Float64:
+        """Return (n, 2) positions y, x of frame 0, 1, … up to the last that is known; NaN where none is."""
+        known = np.flatnonzero(~np.isnan(self._positions_m[:, 0]))
+        return self._positions_m[: int(known[-1]) + 1 if len(known) else 0].copy()
+
     def add_image(self, image: Image, now_s: float) -> Frame | None:
         """Return the frame where the position is known; otherwise let the image wait."""
         if self._knows(image.index):
             return self._frame(image)
-        self._waiting.setdefault(image.index, _Waiting(image, now_s))
+        if image.index not in self._waiting:
+            self._waiting[image.index] = _Waiting(_alone(image), now_s)
+            self._held_bytes += image.counts.nbytes
         return None
 
     def add_positions(self, positions: Positions) -> list[Frame]:
@@ -65,7 +77,7 @@ class Joiner:
         known = self._positions_m[numbers.start : numbers.stop]
         fresh = np.isnan(known[:, 0]) & np.isfinite(positions.positions_m).all(axis=1)
         known[fresh] = positions.positions_m[fresh]
-        return [self._frame(self._waiting.pop(index).image) for index in self._matched(numbers)]
+        return [self._frame(self._taken(index)) for index in self._matched(numbers)]
 
     def forget_positions(self) -> None:
         """Forget all positions: they were those of another capture."""
@@ -85,7 +97,7 @@ class Joiner:
         return f"no position came for frame {index}, but for later ones: was a packet of positions lost?"
 
     def expire(self, now_s: float) -> list[Image]:
-        """Give up the images past the deadline, and the oldest beyond `max_waiting`; oldest first.
+        """Give up the images past the deadline, and the oldest beyond what may wait; oldest first.
 
         Called after every message or tick, it bounds the memory of the joiner.
         """
@@ -94,7 +106,10 @@ class Joiner:
             if now_s - waiting.since_s < self._deadline_s:
                 break
             late += 1
-        return self._give_up(max(late, len(self._waiting) - self._max_waiting))
+        given_up = self._give_up(max(late, len(self._waiting) - self._max_waiting))
+        while self._held_bytes > self._max_bytes:
+            given_up += self._give_up(1)
+        return given_up
 
     def flush(self) -> list[Image]:
         """Give up all images that wait, oldest first."""
@@ -102,7 +117,12 @@ class Joiner:
 
     def _give_up(self, number: int) -> list[Image]:
         oldest = list(self._waiting)[:number] if number > 0 else []
-        return [self._waiting.pop(index).image for index in oldest]
+        return [self._taken(index) for index in oldest]
+
+    def _taken(self, index: int) -> Image:
+        image = self._waiting.pop(index).image
+        self._held_bytes -= image.counts.nbytes
+        return image
 
     def _knows(self, index: int) -> bool:
         return index < len(self._positions_m) and not np.isnan(self._positions_m[index, 0])
@@ -135,6 +155,13 @@ class Joiner:
             grown = _unknown(min(max(frames, 2 * size), self._max_frames))
             grown[:size] = self._positions_m
             self._positions_m = grown
+
+
+def _alone(image: Image) -> Image:
+    """Return an image that keeps no others in memory: those that came in its message."""
+    whole = image.counts.base
+    shared = isinstance(whole, np.ndarray) and whole.nbytes > image.counts.nbytes
+    return replace(image, counts=image.counts.copy(), packed=None) if shared else image
 
 
 def _unknown(frames: int) -> Float64:

@@ -17,10 +17,13 @@ import numpy as np
 from numpy.typing import NDArray
 
 NEVER_ARRIVED = "never_arrived"
+SERVICE_DOWN = "service_down"
 UNFINISHED = "unfinished"
 
 _RECEIVED, _DECODED, _JOINED, _INFERRED, _STITCHED, _DROPPED = (1 << bit for bit in range(6))
+_STAGES = (_DECODED, _JOINED, _INFERRED, _STITCHED, _DROPPED)
 _ENDED = _STITCHED | _DROPPED
+_DOWN = 1 << 6  # dropped, as the service went down while it had the frame
 _FIRST_CAPACITY = 1024
 _RANGES_IN_WORDS = 8
 _STEPS_TO_JUDGE, _MOST_STEPS = 16, 0.9  # between arrived frames: how many, and what share, show a pattern
@@ -96,6 +99,28 @@ class LedgerCounts:
         return ", ".join(ranges) + (" …" if listed < absent else "")
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class LedgerState:
+    """All that an open ledger knows of the frames that have ended; those under way are left out.
+
+    Attributes:
+        fates: (n,) uint8, what became of frame 0, 1, …; 0 where it has not ended.
+        dropped: frames by reason.
+        expected, announced, duplicates: as in `LedgerCounts`.
+    """
+
+    fates: NDArray[np.uint8]
+    dropped: dict[str, int]
+    expected: int | None
+    announced: int | None
+    duplicates: int
+
+    @property
+    def stitched(self) -> NDArray[np.int64]:
+        """Numbers of the stitched frames, ascending."""
+        return np.flatnonzero(self.fates & _STITCHED)
+
+
 class Ledger:
     """The ledger of one scan; one thread writes, any thread may call `counts` and `missing`.
 
@@ -115,6 +140,32 @@ class Ledger:
         self._dropped: Counter[str] = Counter()
         self._never_arrived: Ranges = ()
         self._closed = False
+
+    @classmethod
+    def restored(cls, state: LedgerState) -> Ledger:
+        """Return the open ledger that a state was taken of.
+
+        Raises:
+            ValueError: its numbers contradict each other.
+        """
+        fates, ledger = state.fates, cls(state.expected)
+        dropped = int(np.count_nonzero(fates & _DROPPED))
+        if np.any((fates != 0) & (fates & _ENDED == 0)) or dropped != sum(state.dropped.values()):
+            raise ValueError("a ledger in which frames neither ended nor wait")
+        ledger._reserve(len(fates))
+        ledger._state[: len(fates)] = fates
+        ledger._distinct = int(np.count_nonzero(fates))
+        ledger._passed.update({stage: int(np.count_nonzero(fates & stage)) for stage in _STAGES})
+        ledger._dropped.update(state.dropped)
+        ledger._announced, ledger._duplicates = state.announced, state.duplicates
+        return ledger
+
+    def state(self) -> LedgerState:
+        """Return what is to be kept for `restored`."""
+        with self._lock:
+            fates = self._state[: self._end].copy()
+            fates[fates & _ENDED == 0] = 0
+            return LedgerState(fates, dict(self._dropped), self._expected, self._announced, self._duplicates)
 
     @property
     def closed(self) -> bool:
@@ -141,10 +192,35 @@ class Ledger:
             self._reserve(index + 1)
             if self._state[index]:
                 self._duplicates += 1
-                return False
+                return bool(self._state[index] & _DOWN) and self._recover(index)
             self._state[index] = _RECEIVED
             self._distinct += 1
             return True
+
+    def recall(self, arrivals: NDArray[np.uint8]) -> NDArray[np.int64]:
+        """Take note of how often each frame came before the service went down; return those that it lost.
+
+        They stand under `SERVICE_DOWN` until they come again.
+
+        Args:
+            arrivals: (n,) uint8, how often frame 0, 1, … came.
+        """
+        with self._lock:
+            self._refuse_when_closed()
+            self._reserve(len(arrivals))
+            lost = np.flatnonzero((arrivals > 0) & (self._state[: len(arrivals)] == 0))
+            self._state[lost] = _RECEIVED | _DROPPED | _DOWN
+            self._distinct += len(lost)
+            self._passed[_DROPPED] += len(lost)
+            self._count_drops(SERVICE_DOWN, len(lost))
+            self._duplicates = int(np.maximum(arrivals, 1).sum(dtype=np.int64)) - len(arrivals)
+            return np.flatnonzero(self._state[: self._end] & _DOWN)
+
+    def reopen(self, index: int) -> None:
+        """Take back that a frame was lost when the service went down: a copy of it was found."""
+        with self._lock:
+            self._recover(index)
+            self._state[index], self._distinct = 0, self._distinct - 1
 
     def decode(self, indices: Indices) -> None:
         """Note that the pixels of these frames were decoded."""
@@ -204,6 +280,11 @@ class Ledger:
         with self._lock:
             return self._missing(limit)
 
+    def gaps(self, limit: int) -> Ranges:
+        """Return the first `limit` inclusive ranges of frames that have not come though later ones have."""
+        with self._lock:
+            return tuple(gap for gap in self._missing(limit) if gap[0] < self._end)
+
     def stride(self, newest: int | None = None) -> int:
         """Return k where only every k-th frame came, as when k clients pull from one detector; else 1.
 
@@ -220,6 +301,16 @@ class Ledger:
         middle = len(steps) // 2
         usual = int(np.partition(steps, middle)[middle])
         return usual if np.mean(steps == usual) > _MOST_STEPS else 1
+
+    def _recover(self, index: int) -> bool:
+        """Let a frame that was lost with the service begin anew: it is received."""
+        if not self._state[index] & _DOWN:
+            raise ValueError(f"frame {index} was not lost with the service")
+        self._state[index] = _RECEIVED
+        self._passed[_DROPPED] -= 1
+        self._dropped[SERVICE_DOWN] -= 1
+        self._dropped += Counter()  # without reasons that hold for no frame any more
+        return True
 
     def _pass(self, indices: Indices, stage: int) -> int:
         """Mark a stage in the state of each frame; return how many."""

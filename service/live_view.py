@@ -2,15 +2,22 @@
 
 from __future__ import annotations
 
+import shutil
 import time
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any
 
-from model.bundle import Bundle
+from model.bundle import BUNDLES, Bundle, BundleError, load_bundle
+from model.orientation import Orientation
 from service.app import App
+from service.config import Settings
+from service.errors import ConfigError
+from service.metrics import Standing
 from service.mosaic import Mosaic
 from service.web.recent import RecentFrames
+
+_GAPS = 8  # ranges of missing frames that are told
 
 
 class AppView:
@@ -18,6 +25,7 @@ class AppView:
 
     def __init__(self, app: App) -> None:
         self._app = app
+        app.metrics.tell_standing(self._standing)
 
     def status(self) -> dict[str, Any]:
         """Return the state of the whole service."""
@@ -42,6 +50,7 @@ class AppView:
             ],
             "queues": app.queues(),
             "recording": app.recording.report(),
+            "orientation": self._orientation(),
             "current_scan": None if current is None else current.scan,
             "warnings": [*app.warnings, *(newest.warnings.values() if newest else ())],
         }
@@ -55,7 +64,9 @@ class AppView:
         run = self._app.runs.get(name)
         if run is None:
             return None
-        return {**run.report(time.time_ns()), "refinement": self._app.refiner.report(run)}
+        told = run.report(time.time_ns())
+        gaps = [list(gap) for gap in run.ledger.gaps(_GAPS)]
+        return {**told, "missing": gaps, "refinement": self._app.refiner.report(run)}
 
     def mosaic(self, name: str) -> Mosaic | None:
         """Return the mosaic of a scan."""
@@ -80,6 +91,32 @@ class AppView:
         """Swap the model."""
         return describe(self._app.activate(bundle))
 
+    def bundles(self) -> list[dict[str, Any]]:
+        """Return the bundles that are shipped, and those beside the one that runs."""
+        runs = self._app.engine.bundle
+        folders = dict.fromkeys((BUNDLES, runs.path.resolve().parent))
+        found = [path.parent for folder in folders for path in sorted(folder.glob("*/model.json"))]
+        return [_listed(path, runs) for path in found]
+
+    def abort(self, name: str) -> None:
+        """End the running scan now."""
+        self._app.abort(name)
+
+    def orient(self, frames: str, positions: str) -> dict[str, Any]:
+        """Turn frames and positions so from the next scan on."""
+        try:
+            turns = Orientation.of_setting(frames), Orientation.of_axes(positions)
+        except KeyError as error:
+            raise ConfigError(
+                f"there is no orientation {error}: `ptycholive serve --help` lists them"
+            ) from error
+        self._app.orient(*turns)
+        return self._orientation()
+
+    def _orientation(self) -> dict[str, str]:
+        frames, positions = self._app.door.orientation
+        return {"frames": frames.setting, "positions": positions.axes}
+
     def record(self, on: bool) -> dict[str, Any]:
         """Begin or end to record; return what is recorded."""
         self._app.recording.switch(on)
@@ -99,6 +136,40 @@ class AppView:
         if run is not None:
             self._app.metrics.agreement.set(run.mosaic.agreement_mean())
         return self._app.metrics.exposition()
+
+    def _standing(self) -> Standing:
+        app, trust = self._app, self._app.engine.bundle.description.trust
+        recording = app.recording.report()
+        return Standing(
+            scan_running=app.runs.current() is not None,
+            residual_limit=None if trust is None else trust.residual[1],
+            inbox_bytes=app.inbox.held_bytes,
+            inbox_limit_bytes=app.settings.inbox_mib << 20,
+            recording=recording["on"],
+            recording_lost_frames=recording["lost"],
+            disk_free_bytes=_room(app.settings),
+        )
+
+
+def _room(settings: Settings) -> dict[str, int]:
+    """Return the free bytes on the disks of the folders that are written to, as far as they exist."""
+    folders = {"results": settings.results, "record": settings.record}
+    return {
+        name: shutil.disk_usage(path).free
+        for name, path in folders.items()
+        if path is not None and Path(path).is_dir()
+    }
+
+
+def _listed(path: Path, runs: Bundle) -> dict[str, Any]:
+    """Return what the list of bundles says of one; one that cannot be used says why."""
+    name = path.name if path.parent == BUNDLES else str(path)
+    try:
+        bundle = load_bundle(path)
+    except BundleError as error:
+        return {"bundle": name, "name": path.name, "refused": str(error), "active": False}
+    active = bundle.description.onnx_sha256 == runs.description.onnx_sha256
+    return {**describe(bundle), "bundle": name, "refused": None, "active": active}
 
 
 def describe(bundle: Bundle) -> dict[str, Any]:

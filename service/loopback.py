@@ -41,6 +41,7 @@ def detector(
     frames: int | None = None,
     loop: bool = False,
     quiet: bool = True,
+    name: str | None = None,
 ) -> Iterator[subprocess.Popen[bytes]]:
     """Stream a scan file from a process of its own, in the detector's format.
 
@@ -51,11 +52,13 @@ def detector(
         frames: only so many; None all.
         loop: begin anew, for ever.
         quiet: show no progress bar.
+        name: of the scan; None as in the file.
     """
     command = [sys.executable, "-m", "service.cli", "replay", str(scan), "--format", "dectris-v2"]
     command += ["--to", to[0], "--positions", to[1], "--rate", str(rate_hz)]
     command += ["--loop"] if loop else []
     command += [] if frames is None else ["--frames", str(frames)]
+    command += [] if name is None else ["--scan", name]
     with subprocess.Popen(command, stderr=subprocess.DEVNULL if quiet else None) as process:
         try:
             yield process

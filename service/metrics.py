@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections import Counter as Tally
 from collections.abc import Callable, Iterator, Mapping
+from dataclasses import dataclass
 from typing import Any
 
 from prometheus_client import (
@@ -36,6 +37,65 @@ class LedgerTotals:
         for stage in STAGES:
             self.stages[stage] += getattr(counts, stage) or 0
         self.dropped.update(counts.dropped)
+
+
+@dataclass(frozen=True, slots=True)
+class Standing:
+    """What is so at the moment; a figure that does not apply is None, and then not told.
+
+    Attributes:
+        scan_running: whether a scan runs.
+        residual_limit: the bundle's calibration, the 99th percentile of its frames' forward residual.
+        inbox_bytes: received data that waits for the engine.
+        inbox_limit_bytes: its budget.
+        recording: whether scans are recorded.
+        recording_lost_frames: frames that the recording lost since the start.
+        disk_free_bytes: room on the disk of each folder, "results" and "record".
+    """
+
+    scan_running: bool
+    residual_limit: float | None
+    inbox_bytes: int
+    inbox_limit_bytes: int
+    recording: bool
+    recording_lost_frames: int
+    disk_free_bytes: Mapping[str, int]
+
+    def families(self) -> Iterator[Metric]:
+        """Yield it for Prometheus."""
+        yield _gauge("scan_running", "1 while a scan runs, else 0", self.scan_running)
+        if self.residual_limit is not None:
+            told = "99th percentile of the forward residual that the model was calibrated with"
+            yield _gauge("forward_residual_limit", told, self.residual_limit)
+        yield _gauge("inbox_bytes", "Received data that waits for the engine", self.inbox_bytes)
+        yield _gauge("inbox_limit_bytes", "How much of it may wait", self.inbox_limit_bytes)
+        yield _gauge("recording", "1 while scans are recorded, else 0", self.recording)
+        yield CounterMetricFamily(
+            "ptycholive_recording_lost_frames",
+            "Frames that the recording lost",
+            value=self.recording_lost_frames,
+        )
+        free = GaugeMetricFamily(
+            "ptycholive_disk_free_bytes", "Room on the disk of a folder", labels=["folder"]
+        )
+        for folder, number in self.disk_free_bytes.items():
+            free.add_metric([folder], number)
+        yield free
+
+
+def _gauge(name: str, told: str, value: float) -> Metric:
+    return GaugeMetricFamily(f"ptycholive_{name}", told, value=value)
+
+
+class _StandingCollector(Collector):
+    """Asks how things stand when Prometheus asks."""
+
+    def __init__(self, standing: Callable[[], Standing]) -> None:
+        self._standing = standing
+
+    def collect(self) -> Iterator[Metric]:
+        """Yield the families of the moment."""
+        return self._standing().families()
 
 
 class _LiveCollector(Collector):
@@ -101,6 +161,10 @@ class Metrics:
         self._engine = Gauge(
             "ptycholive_engine_info", "What runs the network", ["backend", "device", "model"], **new
         )
+
+    def tell_standing(self, standing: Callable[[], Standing]) -> None:
+        """From now on tell, with every scrape, how things stand."""
+        self._registry.register(_StandingCollector(standing))
 
     def stage_seconds(self, stage: str, seconds: float) -> None:
         """Note how long a stage took."""

@@ -42,6 +42,23 @@ class Stitched:
     not_finite: NDArray[np.int64]
 
 
+@dataclass(frozen=True, slots=True, eq=False)
+class MosaicState:
+    """The sums of a mosaic, or those that changed since an earlier state.
+
+    Attributes:
+        version: of the mosaic.
+        bounds: rows and columns painted so far; None while nothing is.
+        first_corner: (2,) int64 first pixel of the first tile; None while there is none.
+        sums: (5, B, B) float32 by the key of the block.
+    """
+
+    version: int
+    bounds: Bounds | None
+    first_corner: NDArray[np.int64] | None
+    sums: dict[Key, Float32]
+
+
 class _Block:
     """A square of the mosaic: sums of w, w·A, w·cos φ, w·sin φ, w·(1 − confidence) as (5, B, B) float32."""
 
@@ -144,13 +161,28 @@ class Mosaic:
         """
         if (self.object_pixel_m, self._block_px) != (other.object_pixel_m, other.block_px):
             raise ValueError("only mosaics of the same object pixel and block size can be merged")
-        with other._lock:
-            bounds, first_corner = other._bounds, other._first_corner
-            sums = {key: block.sums.copy() for key, block in other._blocks.items()}
-        if bounds is None:
+        self.restore(other.state())
+
+    def state(self, since: int = -1) -> MosaicState:
+        """Return a copy of what changed after the version `since`; of everything by default."""
+        with self._lock:
+            changed = {key: block for key, block in self._blocks.items() if block.version > since}
+            sums = {key: block.sums.copy() for key, block in changed.items()}
+            return MosaicState(self._version, self._bounds, self._first_corner, sums)
+
+    def restore(self, state: MosaicState) -> None:
+        """Add the sums of a state that was taken of a mosaic of the same pixel and block size.
+
+        Raises:
+            ValueError: a block has another size, or together they exceed `max_blocks`.
+        """
+        sides = {sums.shape for sums in state.sums.values()}
+        if not sides <= {(SUMS, self._block_px, self._block_px)}:
+            raise ValueError("only blocks of the same size can be added")
+        if state.bounds is None:
             return
         with self._lock:
-            self._merge(bounds, first_corner, sums)
+            self._merge(state.bounds, state.first_corner, state.sums)
 
     def changed_since(self, version: int) -> list[Key]:
         """Return the keys (by, bx) of the blocks that changed after `version`."""

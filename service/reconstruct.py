@@ -12,7 +12,7 @@ from typing import Protocol
 from model.bundle import BundleDescription
 from service.alarm import Alarm
 from service.batch import Batcher
-from service.early_positions import EarlyPositions
+from service.early_positions import EARLY_BYTES, EarlyPositions
 from service.engine import Engine
 from service.errors import EngineError, MessageError
 from service.join import Joiner
@@ -30,9 +30,11 @@ from service.messages import (
     ScanStart,
 )
 from service.paint import Painted, Painter
-from service.scan_run import ScanRun, pixel_warning, scan_pixel_m
+from service.scan_run import RunState, ScanRun, pixel_warning, scan_pixel_m
 
-_EARLY_POSITIONS = 1 << 20  # that may come before their scan
+ABORTED = "aborted"
+"""The ledger's word for frames that a scan, ended by its operator, had no time for."""
+
 _ARMED_AGAIN = "the position source was armed again in mid-scan: its new positions are kept for the next scan"
 
 
@@ -44,6 +46,7 @@ class JourneySettings:
     batch_deadline_s: float = 0.05
     join_deadline_s: float = 10.0
     join_waiting: int = 4096
+    join_bytes: int = 1 << 29
     end_grace_s: float = 2.0
     idle_end_s: float = 30.0
     max_frames: int = 1 << 24
@@ -86,7 +89,7 @@ class Reconstruction:
         self._listener = listener
         self._clock_ns = clock_ns
         self._painter = Painter(engine, clock_ns)
-        self._early = EarlyPositions(_EARLY_POSITIONS)
+        self._early = EarlyPositions(EARLY_BYTES)
         self._unannounced: ScanStart | None = None  # a scan without a start message, while another runs
 
     def handle(self, event: Event, now_s: float) -> None:
@@ -120,8 +123,9 @@ class Reconstruction:
         gone = run.end_told and quiet and not run.joiner.waiting
         if gone or ((run.end_told or quiet) and run.complete()):
             self._finish(run)
-        elif not run.start.has_end and quiet_s >= self._settings.idle_end_s:
-            run.warn("end", f"no frame came for {quiet_s:.0f} s, and this format tells no end: taken as over")
+        elif (run.forsaken or not run.start.has_end) and quiet_s >= self._settings.idle_end_s:
+            why = "since the service is back" if run.forsaken else "and this format tells no end"
+            run.warn("end", f"no frame came for {quiet_s:.0f} s, {why}: taken as over")
             self._finish(run)
 
     def swap(self, engine: Engine) -> None:
@@ -146,6 +150,35 @@ class Reconstruction:
             run.warn("model_pixel", warning)
         run.model, run.alarm = model.name, Alarm(model.trust)
 
+    def abort(self, run: ScanRun) -> None:
+        """End a scan, if it still runs, because the operator says so; frames without position are dropped."""
+        if run is not self.run:
+            return
+        run.warn(ABORTED, "the scan was aborted")
+        waiting = [image.index for image in run.joiner.flush()]
+        if waiting:
+            run.ledger.drop(waiting, ABORTED)
+        self._finish(run)
+
+    def resume(self, start: ScanStart, state: RunState | None, now_s: float) -> ScanRun:
+        """Go on with a scan that another process began; before any event.
+
+        Args:
+            start: what was told of it.
+            state: what was kept of it; None: nothing but that it began.
+            now_s: on the journey's clock.
+
+        Raises:
+            ValueError: the state does not fit; nothing runs then.
+        """
+        run = self._new_run(start, now_s)
+        kept = [] if state is None else [Positions(start.scan, 0, state.positions_m)]
+        if state is not None:
+            run.restore(state)
+        run.forsaken = True
+        self._begin(run, kept + _planned(run), now_s)
+        return run
+
     def close(self) -> None:
         """End the scan that is running, if any: all that can be placed is placed."""
         if self.run is not None:
@@ -162,9 +195,13 @@ class Reconstruction:
                 self.run.warn("end", f"no end was told: {start.scan} began before")
             self._finish(self.run)
         self._unannounced = None
-        self.run = run = self._new_run(start, now_s)
+        run = self._new_run(start, now_s)
+        self._begin(run, _planned(run), now_s)
+
+    def _begin(self, run: ScanRun, known: list[Positions], now_s: float) -> None:
+        self.run = run
         self._listener.scan_started(run)
-        for positions in _planned(run) + self._early.begin(start.scan):
+        for positions in known + self._early.begin(run.scan):
             self._join(run, positions, now_s)
 
     def _told_again(self, start: ScanStart) -> bool:
@@ -182,7 +219,7 @@ class Reconstruction:
         pixel_m, warning = scan_pixel_m(start, model)
         run = ScanRun(
             start=start, object_pixel_m=pixel_m, model=model.name, ledger=Ledger(start.frames),
-            joiner=Joiner(s.join_deadline_s, s.join_waiting, s.max_frames),
+            joiner=Joiner(s.join_deadline_s, s.join_waiting, s.max_frames, s.join_bytes),
             batcher=Batcher(start.scan, s.batch_frames, s.batch_deadline_s),
             mosaic=self._painter.new_mosaic(pixel_m), alarm=Alarm(model.trust),
             started_ns=self._clock_ns(), last_arrival_s=now_s,
@@ -224,7 +261,7 @@ class Reconstruction:
         self._batch(run, [] if frame is None else [frame], now_s)
 
     def _receive(self, run: ScanRun, index: int, now_s: float) -> bool:
-        run.last_arrival_s = now_s
+        run.last_arrival_s, run.forsaken = now_s, False
         return run.ledger.receive(index)
 
     def _refuse_shape(self, run: ScanRun, image: Image) -> None:
@@ -274,8 +311,8 @@ class Reconstruction:
             return  # told twice, or of a scan that the next one has already ended
         if end.frames is not None:
             run.ledger.expect(end.frames)
-        run.end_told = True
-        run.last_arrival_s = now_s
+        if not run.end_told:  # told again and again, it must not keep the scan open
+            run.end_told, run.last_arrival_s = True, now_s
         self._infer(run, run.batcher.flush())
         self.tick(now_s)
 

@@ -32,6 +32,7 @@ def record(settings: Settings, tell: Callable[[str], None], scans: int | None = 
     where = recorder_settings(settings)
     if where is None:
         raise ConfigError("there is no folder to record to: set record")
+    say = _once(tell)
     recording = Recording(where, settings.record_mib << 20, tell, tell)
     stopping, all_received = threading.Event(), threading.Event()
     with ExitStack() as stack:
@@ -44,7 +45,7 @@ def record(settings: Settings, tell: Callable[[str], None], scans: int | None = 
         receivers = stack.enter_context(ThreadPoolExecutor(len(intakes), "intake"))
         stack.callback(stopping.set)
         work = [writer.submit(recording.work, all_received)]
-        work += [receivers.submit(_receive, intake, recording, stopping, tell) for intake in intakes]
+        work += [receivers.submit(_receive, intake, recording, stopping, say) for intake in intakes]
         for intake in intakes:
             tell(f"{intake.role}: {intake.stream_format} from {intake.source.endpoint}")
         _wait(recording, work, scans)
@@ -56,12 +57,28 @@ def _receive(
     while not stopping.is_set():
         received = intake.source.receive(_POLL_S)
         if received is None:
+            for news in intake.news_of_peers():
+                tell(news)
             continue
+        intake.count(received, time.monotonic())
+        intake.note(received.events)
         recording.take(intake.keep(received.events))
         if received.error is not None:
             line = intake.refuse(received.error)
             if line is not None:
                 tell(line)
+
+
+def _once(tell: Callable[[str], None]) -> Callable[[str], None]:
+    """Return what tells each line once: that somebody was refused is noticed again and again."""
+    told: set[str] = set()
+
+    def say(line: str) -> None:
+        if line not in told:
+            told.add(line)
+            tell(line)
+
+    return say
 
 
 def _wait(recording: Recording, work: Sequence[Future[None]], scans: int | None) -> None:

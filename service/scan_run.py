@@ -16,9 +16,9 @@ from model.geometry import object_pixel_m
 from service.alarm import Alarm
 from service.batch import Batcher
 from service.join import Joiner
-from service.ledger import Ledger
+from service.ledger import Ledger, LedgerState
 from service.messages import Float64, ScanStart, Tiles
-from service.mosaic import Mosaic
+from service.mosaic import Mosaic, MosaicState
 
 _RATE_WINDOW_NS = 2_000_000_000
 _LATENCIES_KEPT = 1 << 14
@@ -68,6 +68,58 @@ class Rates:
         return float(np.percentile(latencies_s, percentile)) if self._frames else None
 
 
+@dataclass(frozen=True, slots=True)
+class Resumption:
+    """A service went down in the middle of the scan, and the next one went on with it.
+
+    Attributes:
+        at_ns: when it went on, wall clock.
+        kept: frames whose end was known from the snapshot.
+        recorded: frames that were taken from the recording instead.
+        lost: frames that had been received and are in neither.
+    """
+
+    at_ns: int
+    kept: int
+    recorded: int
+    lost: int
+
+    def report(self) -> dict[str, Any]:
+        """Return it as plain values."""
+        return {
+            "at": iso(self.at_ns), "kept": self.kept, "recorded": self.recorded, "lost": self.lost,
+        }  # fmt: skip
+
+    def in_words(self) -> str:
+        """Return one line for the operator."""
+        return (
+            f"the service went down in the middle of the scan and went on at {iso(self.at_ns)}: {self.kept} "
+            f"frames from its snapshot, {self.recorded} from the recording, {self.lost} lost with it"
+        )
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class RunState:
+    """What is kept of a running scan, so that another process can go on with it.
+
+    Attributes:
+        started_ns: wall clock.
+        end_told: the source has said that the scan is over.
+        warnings: lines by what they are about.
+        resumptions: that there were so far.
+        ledger, mosaic: of the frames that have ended.
+        positions_m: (n, 2) positions y, x of frame 0, 1, … known so far, NaN where none is.
+    """
+
+    started_ns: int
+    end_told: bool
+    warnings: dict[str, str]
+    resumptions: tuple[Resumption, ...]
+    ledger: LedgerState
+    mosaic: MosaicState
+    positions_m: Float64
+
+
 @dataclass(slots=True, eq=False)
 class ScanRun:
     """The state of one scan.
@@ -82,6 +134,8 @@ class ScanRun:
         last_arrival_s: when the last frame came, on the journey's clock.
         end_told: the source has said that the scan is over.
         residual: forward residual of the last frames where it was taken, None before.
+        resumptions: a line each time that another service went on with the scan.
+        forsaken: it was resumed, and no frame has come since.
     """
 
     start: ScanStart
@@ -99,6 +153,8 @@ class ScanRun:
     finished_ns: int | None = None
     end_told: bool = False
     residual: float | None = None
+    resumptions: tuple[Resumption, ...] = ()
+    forsaken: bool = False
     _looked_s: float = 0.0
     _placed: list[tuple[NDArray[np.int64], Float64]] = field(default_factory=list)
 
@@ -132,6 +188,39 @@ class ScanRun:
         if stride > 1:
             often = "every 2nd frame is" if stride == 2 else f"{stride - 1} of every {stride} frames are"
             self.warn("stride", f"{often} missing: is another client connected to the detector?")
+
+    def state(self, since: int = -1) -> RunState:
+        """Return what is to be kept, with the mosaic's blocks that changed after its version `since`.
+
+        Called by the thread that reconstructs, between two events: then its parts belong together.
+        """
+        return RunState(
+            self.started_ns, self.end_told, dict(self.warnings), self.resumptions,
+            self.ledger.state(), self.mosaic.state(since), self.joiner.positions_m(),
+        )  # fmt: skip
+
+    def restore(self, state: RunState) -> None:
+        """Go on from what was kept; only of a scan of which nothing has come so far.
+
+        Raises:
+            ValueError: its parts contradict each other, or are of a mosaic of another size.
+        """
+        stitched = state.ledger.stitched
+        if len(stitched) and (stitched[-1] >= len(state.positions_m) or state.mosaic.bounds is None):
+            raise ValueError("frames were stitched that have no position, or left no trace in the mosaic")
+        ledger = Ledger.restored(state.ledger)
+        self.mosaic.restore(state.mosaic)
+        self.ledger = ledger
+        self.started_ns, self.end_told = state.started_ns, state.end_told
+        self.warnings = {**state.warnings, **self.warnings}
+        self.resumptions = state.resumptions
+        if len(stitched):
+            self._placed.append((stitched, state.positions_m[stitched]))
+
+    def resumed(self, how: Resumption) -> None:
+        """Take note that another service went on with the scan."""
+        self.resumptions += (how,)
+        self.warnings["resumed"] = how.in_words()
 
     def placed(self) -> tuple[NDArray[np.int64], Float64]:
         """Return frame numbers (n,) and probe centres (n, 2) y, x in metres, in the order of the numbers."""
@@ -177,6 +266,7 @@ class ScanRun:
             "forward_residual": self.residual,
             "trust": self.alarm.report(),
             "model": self.model,
+            "resumed": [resumption.report() for resumption in self.resumptions],
             "warnings": list(self.warnings.values()),
         }
 

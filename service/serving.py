@@ -2,13 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import ExitStack, contextmanager
 
 from service.app import App
 from service.config import Settings
+from service.errors import ConfigError
 from service.live_view import AppView
 from service.web.http import WebServer
+from service.web.view import LiveView
 
 
 @contextmanager
@@ -19,10 +21,25 @@ def serving(settings: Settings) -> Iterator[tuple[App, WebServer]]:
         ConfigError, EngineError: it cannot run so.
     """
     app = App(settings)
-    web = WebServer(AppView(app), settings.host, settings.port, settings.token)
+    view = AppView(app)
+    web = WebServer(view, settings.host, settings.port, settings.token)
     with ExitStack() as stack:
         stack.callback(app.stop)
         app.start()
         stack.callback(web.stop)
         web.start()
+        if settings.epics is not None:
+            stack.callback(_publish_to_epics(view, settings, settings.epics))
         yield app, web
+
+
+def _publish_to_epics(view: LiveView, settings: Settings, prefix: str) -> Callable[[], None]:
+    """Open the EPICS channels; return what closes them."""
+    from service.epics import EpicsChannels, is_open_to_others  # p4p is an extra
+
+    interface = settings.epics_interface
+    if is_open_to_others(interface) and not settings.allow_plain_streams:
+        raise ConfigError(
+            f"everybody could read EPICS at {interface}: set allow_plain_streams, or listen on 127.0.0.1"
+        )
+    return EpicsChannels(view, prefix, settings.epics_hz, interface).stop

@@ -50,8 +50,12 @@ class ResultStore:
         except OSError as error:
             raise ConfigError(f"results cannot go to {folder}: {error.strerror}") from error
 
-    def save(self, run: ScanRun, bundle: Bundle) -> Future[None]:
-        """Write the scan's result and `latest.png`; a scan of the same name keeps its file."""
+    def save(self, run: ScanRun, bundle: Bundle) -> Future[bool]:
+        """Write the scan's result and `latest.png`; a scan of the same name keeps its file.
+
+        Returns:
+            Whether it could be written.
+        """
         return self._thread.submit(self._save, run, bundle)
 
     def save_refined(self, scan: str, refined: Mosaic, report: dict[str, Any]) -> Future[None]:
@@ -67,7 +71,7 @@ class ResultStore:
         """Wait for what is being written."""
         self._thread.shutdown()
 
-    def _save(self, run: ScanRun, bundle: Bundle) -> None:
+    def _save(self, run: ScanRun, bundle: Bundle) -> bool:
         path = self._free_name(run.scan)
         try:
             write_result(path, run, bundle)
@@ -76,6 +80,8 @@ class ResultStore:
                 _replace(self._folder / LATEST, encode(run.mosaic, Channel.PHASE, FileFormat.PNG))
         except OSError as error:
             self._failed(f"the result of {run.scan} could not be written to {self._folder}: {error}")
+            return False
+        return True
 
     def _save_refined(self, scan: str, refined: Mosaic, report: dict[str, Any]) -> None:
         path = self.file(scan)

@@ -11,6 +11,25 @@ from service.security.keys import load_pair, load_public
 from service.sources import is_remote
 
 
+def check_keys(settings: Settings) -> None:
+    """Refuse keys that nothing would use: whoever sets them takes the streams for encrypted.
+
+    Raises:
+        ConfigError: a key cannot be read, or no socket would have it.
+    """
+    if settings.keys is None:
+        if settings.clients is not None:
+            raise ConfigError("clients without keys: set keys, our own (`ptycholive keys` makes them)")
+        return
+    load_pair(Path(settings.keys))
+    listens = settings.images_bind or settings.positions_bind or settings.tiles is not None
+    if not (listens or settings.images_key or settings.positions_key):
+        raise ConfigError(
+            "keys are of no use here: nothing listens, and images_key, the public key of the detector's "
+            "stream, is not set"
+        )
+
+
 def stream_curve(settings: Settings, role: str) -> Curve | None:
     """Return the keys of the socket that takes the "images" or the "positions"; None: it is plain.
 

@@ -95,7 +95,12 @@ def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int) -> s
     return f"{out}: bundle {name}, within {found.worst:.1e} of torch on {PARITY_FRAMES} frames"
 
 
-def _legal_name(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+def legal_name(_: click.Context, __: click.Parameter, name: str | None) -> str | None:
+    """Return what --name was given, as a model may be called.
+
+    Raises:
+        BadParameter: it may not be called that.
+    """
     if name is not None and not _LEGAL_NAME.fullmatch(name):
         raise click.BadParameter("at most 64 of A-Z a-z 0-9 . _ -, beginning with a letter or digit")
     return name
@@ -114,7 +119,7 @@ Example:
     required=True,
     help="The bundle's folder; made if need be.",
 )
-@click.option("--name", callback=_legal_name, required=True, help="What the model is called.")
+@click.option("--name", callback=legal_name, required=True, help="What the model is called.")
 @click.option(
     "--scan",
     type=click.Path(path_type=Path, dir_okay=False),

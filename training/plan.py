@@ -64,7 +64,7 @@ class TrainingPlan:
         modes: of the probe that the network is told of, with all of the light; None: all. The frames are
             always made with all.
         keep_exposure_out: of the probe-informed network, whose phases then do not depend on it.
-        likelihood: weight of the Poisson likelihood of the counts beside the composite loss.
+        likelihood: weight of the Poisson likelihood of the true tiles' patterns beside the composite loss.
         spread: the probe-informed network learns how sure it is of the phase of every pixel.
         ema: the weights' moving average is what is validated and kept.
         start: checkpoint whose weights are taken over; None: from nothing.

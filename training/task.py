@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.optim import SGD, Adam, Optimizer
 from torch.optim.lr_scheduler import CyclicLR, LambdaLR, LRScheduler
 
-from model.likelihood import Diffraction, poisson_deviance
+from model.likelihood import BACKGROUND_COUNTS, Diffraction, poisson_deviance
 from model.losses import LossWeights, composite_loss
 from model.network import NetworkConfig, Prediction
 from model.probe_informed import ProbeInformedNetwork
@@ -212,9 +212,21 @@ class ReconstructionTask(lightning.LightningModule):
             terms = composite_loss(said, *batch[1:], self.loss_weight, self.config.loss)
             if not self.config.loss.likelihood:
                 return terms
-            deviance = poisson_deviance(*self.explain(complex_tiles(said), batch.counts)).mean()
+            deviance = self._deviance(said, batch)
             loss = terms["loss"] + self.config.loss.likelihood * deviance
             return {**terms, "deviance": deviance, "loss": loss}
+
+    def _deviance(self, said: Prediction, batch: Sample) -> Tensor:
+        """Return the Poisson deviance between what the detector should see of predicted and of true tiles.
+
+        Not of the counts that went in: where they are few, a network would learn to paint their noise
+        (docs/decisions/0012-likelihood-beside-labels.md).
+        """
+        with torch.no_grad():
+            unit = torch.complex(batch.cos, batch.sin)
+            true, _, valid = self.explain(batch.amplitude * unit, batch.counts)
+        expected, _, _ = self.explain(complex_tiles(said), batch.counts)
+        return poisson_deviance(expected, true + BACKGROUND_COUNTS, torch.ones_like(valid)).mean()
 
     def explain(self, tiles: Tensor, counts: Tensor) -> tuple[Tensor, Tensor, Tensor]:
         """Return what the detector should see of predicted tiles, what it saw, and where that is valid.

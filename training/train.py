@@ -222,7 +222,7 @@ Example:
     type=click.FloatRange(min=0),
     default=1.0,
     show_default=True,
-    help="Weight of the counts' Poisson likelihood beside the errors of the tile; 0: tiles alone.",
+    help="Weight of the pattern's Poisson likelihood beside the errors of the tile; 0: tiles alone.",
 )
 @click.option(
     "--spread/--no-spread",

@@ -1,8 +1,9 @@
-"""ONNX Runtime on the CPU."""
+"""ONNX Runtime, on the CPU or on a GPU."""
 
 from __future__ import annotations
 
 import os
+from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -11,11 +12,8 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle
 from service.engine import Inferred
+from service.engines.graph import as_inferred, blank_frames, checked_outputs, one_line
 from service.errors import EngineError
-
-OUTPUTS = ("amplitude", "cos", "sin")
-TRUST_OUTPUTS = ("spread_rad", "residual")  # a graph may have them
-COUNTS_DTYPES = ("uint8", "uint16", "uint32")
 
 
 class OnnxRuntimeEngine:
@@ -28,6 +26,8 @@ class OnnxRuntimeEngine:
 
     backend = "onnxruntime"
     device = "cpu"
+    provider = "CPUExecutionProvider"
+    provider_options: Mapping[str, str] = {}
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
         """Load the network.
@@ -40,7 +40,7 @@ class OnnxRuntimeEngine:
             EngineError: the graph does not load, or is not the one that its description tells of.
         """
         self.bundle = bundle
-        self._outputs: tuple[str, ...] = OUTPUTS
+        self._refuse_without_provider()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
         # Threads that spin between the operators of a run make it a quarter faster; between runs they would
@@ -48,11 +48,16 @@ class OnnxRuntimeEngine:
         options.add_session_config_entry("session.force_spinning_stop", "1")
         try:
             self._session = onnxruntime.InferenceSession(
-                bundle.onnx, options, providers=["CPUExecutionProvider"]
+                bundle.onnx, options, providers=[(self.provider, dict(self.provider_options))]
             )
         except Exception as error:  # the library's errors have no base of their own
-            raise EngineError(f"{bundle.onnx} does not load: {_one_line(error)}") from error
-        self._check()
+            raise EngineError(f"{bundle.onnx} does not load: {one_line(error)}") from error
+        self._refuse_another_device()
+        self._outputs = checked_outputs(
+            bundle, _shapes(self._session.get_inputs()), _shapes(self._session.get_outputs())
+        )
+        for frames in (1, 2):  # a graph that is exported for one size of batch cannot take another
+            self.infer(blank_frames(bundle, frames))
 
     def infer(self, counts: NDArray[Any]) -> Inferred:
         """Return what the network says, as far as its graph has the outputs.
@@ -63,32 +68,33 @@ class OnnxRuntimeEngine:
         try:
             arrays = self._session.run(self._outputs, {"counts": counts})
         except Exception as error:
-            raise EngineError(f"{self.bundle.onnx} does not run: {_one_line(error)}") from error
-        found = {name: np.asarray(array) for name, array in zip(self._outputs, arrays, strict=True)}
-        return Inferred(**{name: array[:, 0] if array.ndim == 4 else array for name, array in found.items()})
+            raise EngineError(f"{self.bundle.onnx} does not run: {one_line(error)}") from error
+        return as_inferred(self._outputs, [np.asarray(array) for array in arrays])
 
-    def _check(self) -> None:
-        """Compare the graph with its description, and run it once, so that the first frame does not wait."""
-        told = self.bundle.description
-        if told.counts_dtype not in COUNTS_DTYPES:
-            raise EngineError(
-                f"{self.bundle.path} takes counts of {told.counts_dtype!r}, not {' or '.join(COUNTS_DTYPES)}"
-            )
-        inputs = [(node.name, node.shape[1:]) for node in self._session.get_inputs()]
-        if inputs != [("counts", [1, *told.frame_shape])]:
-            raise EngineError(f"{self.bundle.onnx} takes {inputs}, its description says {told.frame_shape}")
-        outputs = {node.name: tuple(node.shape[1:]) for node in self._session.get_outputs()}
-        self._outputs = (*OUTPUTS, *(name for name in TRUST_OUTPUTS if name in outputs))
-        if outputs != {name: _shape(name, told.tile_shape) for name in self._outputs}:
-            raise EngineError(f"{self.bundle.onnx} gives {outputs}, its description says {told.tile_shape}")
-        for frames in (1, 2):  # a graph that is exported for one size of batch cannot take another
-            self.infer(np.zeros((frames, 1, *told.frame_shape), np.dtype(told.counts_dtype)))
+    def _refuse_without_provider(self) -> None:
+        if self.provider not in onnxruntime.get_available_providers():
+            raise EngineError(f"this onnxruntime has no {self.provider}")
+
+    def _refuse_another_device(self) -> None:
+        """Refuse a session that fell back: the library only logs when a device's libraries do not load."""
+        if self._session.get_providers()[0] != self.provider:
+            raise EngineError(f"{self.provider} does not start: are the driver and its libraries there?")
 
 
-def _shape(output: str, tile_shape: tuple[int, int]) -> tuple[int, ...]:
-    """Return what each frame gets of an output."""
-    return () if output == "residual" else (1, *tile_shape)
+class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
+    """Runs a bundle with ONNX Runtime on the first NVIDIA GPU, or not at all.
+
+    Attributes:
+        bundle: what it runs.
+        backend, device: "onnxruntime", "cuda".
+    """
+
+    device = "cuda"
+    provider = "CUDAExecutionProvider"
+    # TensorFloat-32 keeps 10 bits, too few for the counts of a bright frame
+    provider_options: Mapping[str, str] = {"use_tf32": "0"}
 
 
-def _one_line(error: Exception) -> str:
-    return " ".join(str(error).split())
+def _shapes(nodes: list[Any]) -> dict[str, tuple[Any, ...]]:
+    """Return each input's or output's shape without the batch's axis."""
+    return {node.name: tuple(node.shape[1:]) for node in nodes}

@@ -48,7 +48,7 @@ def check_orientation(settings: Settings, wanted: int, timeout_s: float, file: P
         EngineError: the network does not run.
         ScanFileError: the file cannot be read.
     """
-    engine = load_engine(settings.bundle, settings.threads)
+    engine = load_engine(settings.bundle, settings.threads, settings.engine)
     first = FirstFrames(_door(settings, engine.bundle), wanted)
     if file is None:
         _from_streams(settings, first, timeout_s)

@@ -20,7 +20,7 @@ class Backlog:
     """A first-in, first-out queue; a frame that finds no room leaves only its number in it.
 
     Args:
-        budget_bytes: that frames may hold; positions may hold as much again.
+        budget_bytes: that frames may hold; positions and lost numbers may hold as much again.
     """
 
     def __init__(self, budget_bytes: int) -> None:
@@ -37,8 +37,8 @@ class Backlog:
             if isinstance(item, PackedImage) and self._items and self._held + nbytes > self._budget:
                 self.lost += 1
                 item, nbytes = Rejected(item.scan, item.index, DISK_TOO_SLOW, _LOST), _SMALL_BYTES
-            if isinstance(item, Positions) and self._held + nbytes > 2 * self._budget:
-                return  # the frames tell that they have none
+            if isinstance(item, Positions | Rejected) and self._held + nbytes > 2 * self._budget:
+                return  # the file tells which frames it has, and which have a position
             self._items.append((item, nbytes))
             self._held += nbytes
             self._changed.notify()

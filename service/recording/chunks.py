@@ -20,6 +20,7 @@ from dataclasses import dataclass
 from typing import Any, Final
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.messages import Blob, Image, PackedPixels
 from service.wire.pixels import decode_pixels
@@ -28,6 +29,7 @@ LZ4: Final = 32004
 BITSHUFFLE: Final = 32008
 
 _FILTERS: Final = {"raw": None, "lz4": LZ4, "hdf5-lz4": LZ4, "bslz4": BITSHUFFLE}
+_ENCODINGS: Final = {None: "raw", LZ4: "hdf5-lz4", BITSHUFFLE: "bslz4"}
 _BITSHUFFLED_LZ4: Final = 2
 _BARE_HEAD: Final = struct.Struct(">QII")  # plain bytes, bytes a block, then the length of the only block
 _WITH_FILTER: Final = 0
@@ -67,6 +69,17 @@ class Storage:
         """Return what keeps a frame as it came."""
         return cls(first.shape, first.dtype, _FILTERS[first.encoding])
 
+    @classmethod
+    def found(cls, shape: tuple[int, int], dtype: np.dtype[Any], number: int | None) -> Storage:
+        """Return what a file that is there keeps its frames with.
+
+        Raises:
+            ValueError: a filter that no recording has.
+        """
+        if number not in _ENCODINGS:
+            raise ValueError(f"filter {number} is none of a recording")
+        return cls(shape, dtype, number)
+
     def chunk(self, pixels: PackedPixels) -> tuple[Blob, int]:
         """Return the bytes of a frame's chunk, and the mask of the filters that it goes without.
 
@@ -77,8 +90,14 @@ class Storage:
             kept = _framed(pixels) if pixels.encoding == "lz4" else pixels.blob
             if kept is not None:
                 return kept, _WITH_FILTER
-        counts = decode_pixels(pixels.blob, pixels.shape, pixels.dtype, pixels.encoding)[0]
-        return counts.astype(self.dtype).tobytes(), _WITH_FILTER if self.filter is None else _WITHOUT_FILTER
+        return unpacked(pixels).astype(
+            self.dtype
+        ).tobytes(), _WITH_FILTER if self.filter is None else _WITHOUT_FILTER
+
+    def packed(self, blob: bytes, without: int) -> PackedPixels:
+        """Return the frame of a chunk, with the mask of the filters that it goes without."""
+        encoding = "raw" if without else _ENCODINGS[self.filter]
+        return PackedPixels(self.shape, self.dtype, encoding, blob)
 
     def cd_values(self, registered: bool) -> tuple[int, ...]:
         """Return the filter's parameters; a filter that is not registered cannot add its own to them."""
@@ -86,6 +105,12 @@ class Storage:
             return (0,)
         own = (0, _BITSHUFFLED_LZ4)  # blocks of the usual size
         return own if registered else (0, 4, self.dtype.itemsize, *own)  # behind version and pixel's bytes
+
+
+def unpacked(pixels: PackedPixels) -> NDArray[Any]:
+    """Return a frame's (H, W) pixels; raises `PixelError` where its bytes are damaged."""
+    frame: NDArray[Any] = decode_pixels(pixels.blob, pixels.shape, pixels.dtype, pixels.encoding)[0]
+    return frame
 
 
 def packed_image(image: Image) -> PackedImage:

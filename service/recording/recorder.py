@@ -12,7 +12,7 @@ from datetime import UTC, datetime
 from pathlib import Path
 from typing import Final
 
-from service.early_positions import UNNAMED, EarlyPositions
+from service.early_positions import EARLY_BYTES, UNNAMED, EarlyPositions
 from service.errors import PixelError, RecordingError
 from service.ledger import Ledger
 from service.messages import Positions, PositionsArmed, Rejected, ScanEnd, ScanStart
@@ -24,7 +24,6 @@ from service.wire.pixels import DEFAULT_LIMITS
 
 Say = Callable[[str], None]
 
-_EARLY_POSITIONS: Final = 1 << 20  # that may come before their scan
 _MOST_OPEN: Final = 4  # scans: one runs; frames of another whose start was missed may come meanwhile
 _FLUSH_S: Final = 1.0
 
@@ -77,7 +76,7 @@ class Recorder:
         self._tell = tell
         self._warn = warn
         self._open: dict[str, _Scan] = {}  # the newest last
-        self._early = EarlyPositions(_EARLY_POSITIONS)
+        self._early = EarlyPositions(EARLY_BYTES)
         self._flushed_s = 0.0
         self.files = 0  # that are whole
         self.last_file: Path | None = None

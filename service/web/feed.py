@@ -1,23 +1,17 @@
-"""The blocks of one mosaic, prepared once for all viewers; the layout is told in `service.web.live`."""
+"""The blocks of one mosaic, prepared once for all viewers (`service.web.block_message`)."""
 
 from __future__ import annotations
 
-import struct
 import threading
 from collections import OrderedDict
 from collections.abc import Iterable
 
-import numpy as np
-
 from service.mosaic import Mosaic
 from service.planes import Planes
+from service.web.block_message import pack_block
 from service.web.levels import COARSEST, Key, LevelKey, Levels, Window, above
 
-_HEADER = struct.Struct("<4sHHIiiI")
-_MAGIC = b"PTLB"
-_LAYOUT = 3
 _CACHED_MESSAGES = 256
-_FLOAT16_MAX = 65504.0
 
 
 class Feed:
@@ -65,7 +59,7 @@ class Feed:
         with self._lock:
             prepared = self._prepared.get(key)
             if prepared is None:
-                prepared = self._prepared[key] = self._pack(key, self._show(key))
+                prepared = self._prepared[key] = pack_block(self.generation, key, self._show(key))
             self._prepared.move_to_end(key)
             if len(self._prepared) > _CACHED_MESSAGES:
                 self._prepared.popitem(last=False)
@@ -95,10 +89,3 @@ class Feed:
         if level == 0:
             return self.mosaic.block(by, bx)
         return self._levels.block(key, self._changed.keys(), lambda base: self.mosaic.sums(*base))
-
-    def _pack(self, key: LevelKey, block: Planes) -> bytes:
-        level, by, bx = key
-        planes = np.stack([block.amplitude, block.phase, block.agreement, block.coverage, block.confidence])
-        pixels = np.clip(planes, -_FLOAT16_MAX, _FLOAT16_MAX).astype("<f2")
-        header = _HEADER.pack(_MAGIC, _LAYOUT, pixels.shape[-1], self.generation, by, bx, level)
-        return header + pixels.tobytes()

@@ -17,7 +17,7 @@ OPEN_PATHS = frozenset({"/healthz", "/readyz", "/metrics"})
 
 _READING_METHODS = frozenset({"GET", "HEAD"})
 _POLICY = (
-    "default-src 'self'; img-src 'self' data:; frame-ancestors 'none'; base-uri 'none'; form-action 'self'"
+    "default-src 'self'; img-src 'self' data:; frame-ancestors 'self'; base-uri 'none'; form-action 'self'"
 )
 _DOCS_POLICY = f"{_POLICY}; style-src 'self' 'unsafe-inline'"
 _HEADERS = {

@@ -64,6 +64,14 @@ class RecordRequest(BaseModel):
     on: bool = Field(strict=True)
 
 
+class OrientationRequest(BaseModel):
+    """How frames and positions are turned from the next scan on."""
+
+    model_config = ConfigDict(extra="forbid")
+    frames: str = Field(max_length=64, description="as the setting `orientation`")
+    positions: str = Field(max_length=64, description="as the setting `positions_axes`")
+
+
 @page.get("/")
 def index() -> FileResponse:
     """Return the live page."""
@@ -148,10 +156,30 @@ def result_file(scan: str, view: View) -> FileResponse:
     return FileResponse(path, media_type="application/x-hdf5", filename=path.name)
 
 
+@api.get("/models")
+def models(view: View) -> list[dict[str, Any]]:
+    """Return the bundles that can be run: those that are shipped, and those beside the one that runs."""
+    return view.bundles()
+
+
 @api.post("/model")
 def activate_model(request: ModelRequest, view: View) -> dict[str, Any]:
     """Swap the model at a batch border; no frame is lost."""
     return view.activate(request.bundle)
+
+
+@api.post("/scans/{scan}/abort")
+def abort(scan: str, view: View) -> dict[str, Any]:
+    """End the running scan now: what can be placed is, the rest is counted; return its report."""
+    _known(scan, view)
+    view.abort(scan)
+    return _known(scan, view)
+
+
+@api.post("/orientation")
+def orient(request: OrientationRequest, view: View) -> dict[str, Any]:
+    """Turn frames and positions so from the next scan on; refused while one runs."""
+    return view.orient(request.frames, request.positions)
 
 
 @api.post("/record")

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import asyncio
+from collections.abc import Callable
+from functools import partial
 from itertools import count
-from typing import Any
+from typing import Any, TypeVar
 from weakref import WeakValueDictionary
 
 import msgspec
@@ -13,9 +15,15 @@ import numpy as np
 from service.images import Channel
 from service.mosaic import Mosaic
 from service.web.feed import Feed
+from service.web.lamps import lamps
 from service.web.levels import COARSEST, Window
 from service.web.view import LiveView
 
+Told = TypeVar("Told")
+
+_FEW_VIEWERS = 3
+_LONGEST_WAIT = 8.0
+_FRESH_S = 0.1
 _REFINED_EVERY_S = 1.0
 _REFINED_SHARE = 0.1  # of the time, at most, goes into taking the refined object out of the refinement
 
@@ -57,21 +65,32 @@ class Hub:
 
     Args:
         view: the service.
+
+    Attributes:
+        viewers: how many there are now.
     """
 
     def __init__(self, view: LiveView) -> None:
         self.view = view
+        self.viewers = 0
         # Viewers hold their feed: a mosaic that nobody follows is not kept alive from here.
         self._feeds: WeakValueDictionary[str, Feed] = WeakValueDictionary()
         self._refined: WeakValueDictionary[str, _RefinedFeed] = WeakValueDictionary()
         self._generations = count(1)
         self._taking = asyncio.Lock()
+        self._told: dict[str, Any] = {}  # by the service, a moment ago
+        self._told_at_s = 0.0
+
+    @property
+    def patience(self) -> float:
+        """How many times longer each of many viewers waits, so that the stream does not pay for it."""
+        return min(_LONGEST_WAIT, max(1.0, self.viewers / _FEW_VIEWERS))
 
     async def state(self, wish: Wish) -> tuple[Feed | None, bytes]:
         """Return the feed to show and the `state` message, JSON."""
-        status, scans = self.view.status(), self.view.scans()
+        status, scans = self._ask("status", self.view.status), self._ask("scans", self.view.scans)
         name = wish.scan or status.get("current_scan") or (scans[0]["scan"] if scans else None)
-        report = self.view.scan(name) if name else None
+        report = self._ask(f"scan {name}", partial(self.view.scan, name)) if name else None
         refined = await self._refined_feed(name, report) if name and report and wish.refined else None
         feed = refined or (self._feed(name) if name else None)
         message = {
@@ -83,9 +102,25 @@ class Hub:
             "scan": report,
             "refined": refined is not None,
             "mosaic": _describe(feed) if feed else None,
+            "lamps": lamps(report, status["queues"], self.view.recent(name) if name else None),
             "path_px": self._path_px(name, feed) if name and feed and wish.path else None,
         }
         return feed, msgspec.json.encode(message)
+
+    def forget(self) -> None:
+        """Ask the service anew: a viewer wants to see something else, as it is now."""
+        self._told.clear()
+
+    def _ask(self, what: str, ask: Callable[[], Told]) -> Told:
+        """Return what the service says; all viewers together ask it no more than ten times a second."""
+        now_s = _now_s()
+        if now_s - self._told_at_s > _FRESH_S:
+            self._told.clear()
+            self._told_at_s = now_s
+        if what not in self._told:
+            self._told[what] = ask()
+        told: Told = self._told[what]
+        return told
 
     def _feed(self, scan: str) -> Feed | None:
         mosaic = self.view.mosaic(scan)

@@ -1,17 +1,9 @@
 """What changed, for the viewer: `/api/live`.
 
-The server sends text messages, JSON with `"type": "state"`, and binary messages, one block each. All
-numbers are little-endian:
-
-    offset  type   field
-    0       4s     magic, b"PTLB"
-    4       u16    version of this layout, 3
-    6       u16    block_px, the side of a block in pixels of its level
-    8       u32    generation of the mosaic: another number is another mosaic
-    12      i32    by, the block's row; it holds rows by·block_px … (by + 1)·block_px − 1 of its level
-    16      i32    bx, the block's column
-    20      u32    level: a pixel stands for 2^level × 2^level pixels of the mosaic (`service.web.levels`)
-    24      f2     amplitude, phase (rad), agreement, coverage, confidence: block_px² numbers each, row-major
+The server sends text messages, JSON, and binary messages, one block each (`service.web.block_message`).
+Text has a `"type"`: `"state"` says how service and scan stand, and `"pace"` how many seconds ago this viewer
+last had all that it wanted to see, in `behind_s`; it comes only while that is more than two, and once more
+when the viewer has caught up, with 0.
 
 The viewer sends what it wants to see whenever that changes, as JSON of up to 1024 bytes:
 
@@ -43,6 +35,7 @@ MAX_CLIENT_MESSAGE_BYTES = 1024
 _MAX_WINDOWS = 4
 _PERIOD_S = 0.125
 _HEARTBEAT_S = 2.0
+_BEHIND_S = 2.0
 _UNSUPPORTED_DATA = 1003
 
 
@@ -59,6 +52,8 @@ class Viewer:
         self._held: set[LevelKey] = set()  # blocks that the viewer has as they were at the version
         self._told = b""
         self._told_at_s = 0.0
+        self._complete_at_s = 0.0  # when it last had all that it wanted
+        self._is_behind = False
 
     async def listen(self) -> int | None:
         """Follow the viewer's wishes until it goes away, or until it sends something else: its close code."""
@@ -70,17 +65,22 @@ class Viewer:
             if len(wish.windows or ()) > _MAX_WINDOWS:
                 return _UNSUPPORTED_DATA
             self._wish = wish
+            self._hub.forget()
             self._held = {key for key in self._held if _is_wanted(key, wish.windows)}
             self._wished.set()
         return None
 
     async def show(self) -> None:
         """Keep the viewer up to date until it goes away."""
+        self._complete_at_s = asyncio.get_running_loop().time()
         try:
             while True:
                 self._wished.clear()
                 await self._tell_state()
-                await self._show_changes()
+                if await self._show_changes():
+                    self._complete_at_s = asyncio.get_running_loop().time()
+                    if self._is_behind:
+                        await self._tell_pace()
                 await self._pause()
         except WebSocketDisconnect:
             return
@@ -93,12 +93,20 @@ class Viewer:
         if state != self._told or now_s - self._told_at_s > _HEARTBEAT_S:
             self._told, self._told_at_s = state, now_s
             await self._socket.send_text(state.decode())
+        await self._tell_pace()
 
-    async def _show_changes(self) -> None:
-        """Send what is wanted and not held, until there is another wish or another feed."""
+    async def _tell_pace(self) -> None:
+        behind_s = asyncio.get_running_loop().time() - self._complete_at_s
+        was_behind, self._is_behind = self._is_behind, behind_s > _BEHIND_S
+        if self._is_behind or was_behind:
+            told_s = round(behind_s, 1) if self._is_behind else 0
+            await self._socket.send_text(f'{{"type": "pace", "behind_s": {told_s}}}')
+
+    async def _show_changes(self) -> bool:
+        """Send what is wanted and not held, until there is another wish or feed; return whether it is all."""
         feed = self._feed
         if feed is None:
-            return
+            return True
         self._version, changed = feed.changed_since(self._version)
         self._held -= _over(changed, self._wish.windows)
         now_s = asyncio.get_running_loop().time
@@ -106,14 +114,15 @@ class Viewer:
         for key in self._missing(feed):
             message = await asyncio.to_thread(feed.message, key)
             if self._wished.is_set():
-                return
+                return False
             self._held.add(key)
             await self._socket.send_bytes(message)
             if now_s() > turn_ends_s:
                 await self._tell_state()
                 turn_ends_s = now_s() + _PERIOD_S
             if feed is not self._feed:
-                return
+                return False
+        return True
 
     def _missing(self, feed: Feed) -> list[LevelKey]:
         windows = self._wish.windows
@@ -122,7 +131,7 @@ class Viewer:
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wished.wait(), _PERIOD_S)
+            await asyncio.wait_for(self._wished.wait(), self._hub.patience * _PERIOD_S)
 
 
 def _is_wanted(key: LevelKey, windows: tuple[Window, ...] | None) -> bool:
@@ -139,11 +148,13 @@ async def serve_viewer(socket: WebSocket, hub: Hub) -> None:
     """Serve one viewer from the handshake to its end."""
     await socket.accept()
     viewer = Viewer(socket, hub)
+    hub.viewers += 1
     listening = asyncio.create_task(viewer.listen())
     showing = asyncio.create_task(viewer.show())
     try:
         await asyncio.wait([listening, showing], return_when=asyncio.FIRST_COMPLETED)
     finally:
+        hub.viewers -= 1
         listening.cancel()
         showing.cancel()
     code, failure = await asyncio.gather(listening, showing, return_exceptions=True)

@@ -57,6 +57,8 @@ class RecentFrames:
         self.scan = scan
         self.invalid_counts = invalid_counts
         self.saturation = saturation
+        self.seen_frames = 0
+        self.saturated_frames = 0  # of those, at least one pixel was saturated
         self._budget_bytes = budget_bytes
         self._held_bytes = 0
         self._batches: deque[_Batch] = deque()
@@ -71,12 +73,21 @@ class RecentFrames:
             positions_m: (n, 2) probe centres y, x.
             counts: (n, H, W); kept, not copied.
         """
+        saturated = self._saturated(counts)
         with self._lock:
+            self.seen_frames += len(counts)
+            self.saturated_frames += saturated
             self._path_m.extend(positions_m.tolist())
             self._batches.append(_Batch(indices, positions_m, counts))
             self._held_bytes += counts.nbytes
             while self._held_bytes > self._budget_bytes and len(self._batches) > 1:
                 self._held_bytes -= self._batches.popleft().counts.nbytes
+
+    def _saturated(self, counts: NDArray[Any]) -> int:
+        if self.saturation is None:
+            return 0
+        reached = (counts >= self.saturation) & (counts < self.invalid_counts)
+        return int(reached.any(axis=(1, 2)).sum())
 
     def path_m(self) -> Float64:
         """Return the probe centres of the last frames, (n, 2) y, x, oldest first; n is at most 200."""

@@ -22,8 +22,8 @@ class LiveView(Protocol):
 
         Keys: `version`, `engine` {`backend`, `device`}, `model` {`name`, `sha256`, …},
         `sources` [{`role`, `endpoint`, `format`, `state`}], `queues` {name: frames waiting},
-        `current_scan` (its name or None), `warnings` [one line each], `recording` {`on`, `folder`, `scan`,
-        `frames`, `lost`, `files`, `last_file`}.
+        `current_scan` (its name or None), `warnings` [one line each], `orientation` {`frames`, `positions`}
+        as in the settings, `recording` {`on`, `folder`, `scan`, `frames`, `lost`, `files`, `last_file`}.
         """
 
     def scans(self) -> list[dict[str, Any]]:
@@ -34,7 +34,8 @@ class LiveView(Protocol):
 
         Keys: `scan`, `geometry` {`object_pixel_m`, …}, `ledger` {`expected`, `received`, `decoded`,
         `joined`, `inferred`, `stitched`, `duplicates`, `dropped` {reason: frames}}, `ledger_words`,
-        `rates` {`frames_per_s`, `latency_p50_s`, `latency_p99_s`}, `started`, `finished`, `model`,
+        `missing` [[first, last], …] the first few ranges of frames that have not come though later ones
+        have, `rates` {`frames_per_s`, `latency_p50_s`, `latency_p99_s`}, `started`, `finished`, `model`,
         `refinement` None or {`state` (words), `ended`, `frames`, `left_out`, `sweeps`, `residual_before`,
         `residual_after`, `seconds`}.
         """
@@ -59,6 +60,30 @@ class LiveView(Protocol):
 
         Raises:
             PtycholiveError: the bundle is refused, with the reason in one line.
+        """
+
+    def bundles(self) -> list[dict[str, Any]]:
+        """Return the bundles that are shipped, and those beside the one that runs.
+
+        Keys: `name`, `bundle` (what `activate` takes), `kind`, `frame_shape`, `object_pixel_m`, `active`.
+        """
+
+    def abort(self, name: str) -> None:
+        """End the running scan now; what can be placed is, the rest is counted, and the result is written.
+
+        Raises:
+            PtycholiveError: that scan is not running, with the reason in one line.
+        """
+
+    def orient(self, frames: str, positions: str) -> dict[str, Any]:
+        """Turn frames and positions so from the next scan on, and return the status' `orientation`.
+
+        Args:
+            frames: as the setting `orientation`.
+            positions: as the setting `positions_axes`.
+
+        Raises:
+            PtycholiveError: there is no such orientation, or a scan is running.
         """
 
     def record(self, on: bool) -> dict[str, Any]:

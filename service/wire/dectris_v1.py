@@ -23,6 +23,7 @@ from service.wire.dectris_v1_parts import (
     Header,
     ImageHead,
     SeriesEnd,
+    pieces,
     read_image,
     read_mask,
 )
@@ -53,13 +54,16 @@ class DectrisV1Decoder:
         """Return the events of one message; none of one that is not whole yet.
 
         Args:
-            parts: the ZMQ parts as they came: of a header, an image or an end, or of a piece of one.
+            parts: the ZMQ parts as they came: of headers, images or ends, or of a piece of one.
             received_ns: wall clock when they came, ns since the epoch.
 
         Raises:
             MessageError: the message does not follow the format; none of it can be attributed.
         """
-        cut_short, whole = self._gatherer.take(parts)
+        return [event for piece in pieces(parts, self._limits) for event in self._decode(piece, received_ns)]
+
+    def _decode(self, piece: Parts, received_ns: int) -> list[Event]:
+        cut_short, whole = self._gatherer.take(piece)
         salvaged = [] if cut_short is None else self._salvaged(cut_short, received_ns)
         return salvaged + ([] if whole is None else self._events(whole, received_ns))
 

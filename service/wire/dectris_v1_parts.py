@@ -1,13 +1,14 @@
 """DECTRIS Stream V1, part by part: what each holds, and how they are put together again.
 
 A proxy may send the parts of a header or an image as messages of their own, or header and configuration as
-two. So parts are gathered until their header or image is whole, wherever the borders between messages lie.
+two; others put all that waits to be sent into one message. So parts are gathered until their header or image
+is whole, wherever the borders between messages lie.
 """
 
 from __future__ import annotations
 
 import math
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 from typing import Annotated, Final, Literal
 
@@ -107,20 +108,18 @@ class Gathered:
 
 
 class Gatherer:
-    """Takes messages, gives whole headers, images and ends."""
+    """Takes pieces of messages, gives whole headers, images and ends."""
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
         self._open: Gathered | None = None
 
     def take(self, parts: Parts) -> tuple[Gathered | None, Gathered | None]:
-        """Return what a message shows to be cut short, if anything; and what is whole with it, if anything.
+        """Return what a piece shows to be cut short, if anything; and what is whole with it, if anything.
 
         Raises:
-            MessageError: the message begins nothing, and continues nothing that was begun.
+            MessageError: the piece begins nothing, and continues nothing that was begun.
         """
-        if not parts:
-            raise MessageError("a message without parts")
         head = _head(parts[0], self._limits)
         if head is None:
             return None, self._continue(parts)
@@ -142,6 +141,23 @@ class Gatherer:
             return None
         self._open = Gathered(gathered.head, [b""] * len(gathered.parts))  # its pixels need not be kept
         return gathered
+
+
+def pieces(parts: Parts, limits: Limits) -> Iterator[Parts]:
+    """Yield a message in pieces, cut before each header, image or end in it; an ordinary one stays whole.
+
+    Bytes that a head announces are never taken for a head, whatever they are.
+    """
+    if not parts:
+        raise MessageError("a message without parts")
+    begin = 0
+    while begin < len(parts):
+        head = _head(parts[begin], limits)
+        end = begin + 1 + (0 if head is None else Gathered(head).needed)
+        while end < len(parts) and _head(parts[end], limits) is None:
+            end += 1
+        yield parts[begin:end]
+        begin = end
 
 
 def read_image(parts: Sequence[Blob], limits: Limits) -> PackedFrame:

@@ -1,4 +1,4 @@
-"""DECTRIS Stream V2: one CBOR map a message.
+"""DECTRIS Stream V2: one CBOR map a message; a sender may put several into one, each as a part.
 
 github.com/dectris/documentation, stream_v2. cbor2 hands the tags it does not know on as `CBORTag`; they are
 read in `typed_arrays`, without a hook, so it does not matter that the hook's signature changed in cbor2 6.
@@ -16,7 +16,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from service.errors import MessageError, PixelError
-from service.messages import Counts, Event, Float64, ScanEnd, ScanStart
+from service.messages import Blob, Counts, Event, Float64, ScanEnd, ScanStart
 from service.wire.cbor_look import look_through
 from service.wire.fields import (
     METRES_AN_ANGSTROM,
@@ -63,13 +63,18 @@ class DectrisV2Decoder:
         """Return the events of one message.
 
         Args:
-            parts: the ZMQ parts as they came: one.
+            parts: the ZMQ parts as they came: one, or several where a sender puts all that waits into one.
             received_ns: wall clock when they came, ns since the epoch.
 
         Raises:
             MessageError: the message does not follow the format; none of it can be attributed.
         """
-        message = _decode_map(parts, self._limits)
+        if not parts:
+            raise MessageError("a message without parts")
+        return [event for part in parts for event in self._decode(part, received_ns)]
+
+    def _decode(self, part: Blob, received_ns: int) -> list[Event]:
+        message = _decode_map(part, self._limits)
         series_id = _whole(message, "series_id", _LARGEST_SERIES_ID)
         match message.get("type"):
             case "start":
@@ -114,14 +119,12 @@ class DectrisV2Decoder:
         return series
 
 
-def _decode_map(parts: Parts, limits: Limits) -> Message:
-    if len(parts) != 1:
-        raise MessageError(f"a Stream V2 message has one part, this one {len(parts)}: is the format legacy?")
-    look_through(part := bytes(parts[0]), limits)
+def _decode_map(part: Blob, limits: Limits) -> Message:
+    look_through(content := bytes(part), limits)
     try:
-        message = cbor2.loads(part)
+        message = cbor2.loads(content)
     except (cbor2.CBORDecodeError, ValueError, ArithmeticError, RecursionError, TypeError) as error:
-        raise MessageError(f"not a CBOR message: {error}") from error
+        raise MessageError(f"not a CBOR message, is the format legacy? {error}") from error
     if not isinstance(message, Mapping):
         raise MessageError("the CBOR message is not a map: is this Stream V2?")
     return message

@@ -20,7 +20,10 @@ import numpy as np
 from service.errors import MessageError
 from service.wire.encoder_samples import EncoderFields, named
 
-_TYPES: Final = {"int32": "<i4", "uint32": "<u4", "int64": "<i8", "uint64": "<u8", "double": "<f8"}
+_TYPES: Final = {
+    "int32": "<i4", "uint32": "<u4", "int64": "<i8", "uint64": "<u8", "double": "<f8",
+    "bool": "?", "int8": "i1", "uint8": "u1", "int16": "<i2", "uint16": "<u2", "float": "<f4",
+}  # fmt: skip
 _METRES: Final = {"m": 1.0, "mm": 1e-3, "um": 1e-6, "µm": 1e-6, "micron": 1e-6, "nm": 1e-9, "pm": 1e-12}
 _MOST_FIELDS: Final = 512
 _MOST_SAMPLES: Final = 1 << 53

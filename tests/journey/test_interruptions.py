@@ -29,26 +29,6 @@ def test_a_detector_that_was_armed_before_the_service_came_loses_nothing(serve, 
     assert ledger["stitched"] == 60
 
 
-def test_a_service_that_was_killed_goes_on_says_what_it_missed_and_takes_the_next_scan(serve, processes):
-    service = serve(join_deadline_s=2)
-    images, positions = service.endpoints()
-    service.replay("interrupted", frames=200, rate=30)
-    processes.until(lambda: service.stitched("interrupted") > 20, "the scan is under way")
-    assert service.end(signal.SIGKILL) == -signal.SIGKILL
-    assert not list(service.results.glob("*.h5"))
-    service.start(images=images, positions=positions)
-    rest = service.finished("interrupted")
-    assert processes.balanced(rest["ledger"])
-    assert rest["ledger"]["expected"] == 200
-    assert rest["ledger"]["dropped"]["never_arrived"] > 20
-    assert rest["ledger"]["stitched"] > 20
-    assert any("start of the scan was not received" in line for line in rest["warnings"])
-    report = service.take("next", frames=60)
-    assert processes.balanced(report["ledger"])
-    assert report["ledger"]["stitched"] == 60
-    assert report["warnings"] == []
-
-
 def test_a_service_that_is_told_to_stop_finishes_the_scan_and_writes_it(serve, processes):
     service = serve()
     service.replay("cut-short", rate=30)

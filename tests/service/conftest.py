@@ -46,6 +46,7 @@ class Journey:
         )
         self.swap = self._reconstruction.swap
         self.close = self._reconstruction.close
+        self.abort = self._reconstruction.abort
 
     def scan_started(self, run: ScanRun) -> None:
         self.started.append(run)

@@ -14,6 +14,7 @@ import zmq
 from websockets.sync.client import connect
 
 import service.app
+import service.engines.onnxruntime
 from model.scans import open_scan, write_scan
 from service.engines.onnxruntime import OnnxRuntimeEngine
 from service.errors import ConfigError
@@ -131,7 +132,7 @@ def test_a_series_whose_header_was_missed_is_stitched_and_the_operator_told(serv
 
 
 def test_a_full_inbox_makes_the_detector_wait_and_loses_nothing(serve, tiny_file, tmp_path, monkeypatch):
-    monkeypatch.setattr(service.app, "OnnxRuntimeEngine", SlowEngine)
+    monkeypatch.setattr(service.engines.onnxruntime, "OnnxRuntimeEngine", SlowEngine)
     running = serve(inbox_mib=1, batch_frames=1)
     path = tmp_path / "long.cxi"
     write_scan(path, np.tile(tiny_file.frames(), (20, 1, 1)), np.tile(tiny_file.positions_m, (20, 1)))
@@ -145,7 +146,7 @@ def test_a_full_inbox_makes_the_detector_wait_and_loses_nothing(serve, tiny_file
             time.sleep(0.002)
         sender.join(PATIENCE_S)
     assert running.finished().ledger.counts().stitched == 20 * FRAMES
-    assert 500 <= deepest <= 512  # a MiB of frames of 2 KiB
+    assert 400 <= deepest <= 410  # a MiB of frames of 2 KiB, and half a KiB about each
 
 
 def test_stopping_in_the_middle_of_a_scan_writes_its_result(serve):
@@ -162,7 +163,7 @@ def test_stopping_in_the_middle_of_a_scan_writes_its_result(serve):
 
 @pytest.mark.parametrize("patience_s", [0.0, 5.0])
 def test_frames_that_wait_when_the_service_stops_are_reconstructed_or_counted(serve, monkeypatch, patience_s):
-    monkeypatch.setattr(service.app, "OnnxRuntimeEngine", SlowEngine)
+    monkeypatch.setattr(service.engines.onnxruntime, "OnnxRuntimeEngine", SlowEngine)
     monkeypatch.setattr(SlowEngine, "batch_s", 0.02)
     monkeypatch.setattr(service.app, "_STOP_S", patience_s)
     running = serve(batch_frames=1)
@@ -230,7 +231,7 @@ def test_tiles_go_out_while_the_scan_runs(serve):
 
 
 def test_a_bug_in_a_thread_makes_the_service_unready_and_still_closes_the_scan(serve, monkeypatch):
-    monkeypatch.setattr(service.app, "OnnxRuntimeEngine", BrokenEngine)
+    monkeypatch.setattr(service.engines.onnxruntime, "OnnxRuntimeEngine", BrokenEngine)
     running = serve()
     running.replay()
     assert running.app.wait(PATIENCE_S)
@@ -241,11 +242,11 @@ def test_a_bug_in_a_thread_makes_the_service_unready_and_still_closes_the_scan(s
 
 
 BROKEN = """
-import service.app, service.engines.onnxruntime as engines
+import service.engines.onnxruntime as engines
 class Broken(engines.OnnxRuntimeEngine):
     def infer(self, counts):
         return 1 // 0 if counts.any() else super().infer(counts)
-service.app.OnnxRuntimeEngine = Broken
+engines.OnnxRuntimeEngine = Broken
 from service.cli import main
 main()
 """

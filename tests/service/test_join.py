@@ -168,3 +168,30 @@ def test_positions_need_two_columns():
 
 def test_an_empty_position_message_is_harmless():
     assert joiner().add_positions(Positions("scan", 0, np.zeros((0, 2)))) == []
+
+
+def test_waiting_images_are_bounded_in_bytes_whatever_their_number():
+    join = Joiner(1.0, 100, 10_000, max_bytes=5 * 8)
+    for index in range(8):
+        join.add_image(image(index), 0.0)
+    assert [given_up.index for given_up in join.expire(0.0)] == [0, 1, 2]
+    assert summary(join.add_positions(positions(3, *map(place, range(3, 8))))) == whole(*range(3, 8))
+    assert join.expire(0.0) == []
+
+
+def test_an_image_that_waits_does_not_hold_the_others_of_its_message():
+    stack = np.arange(400, dtype=np.uint16).reshape(100, 2, 2)
+    join = joiner()
+    join.add_image(Image("scan", 0, stack[0], 1000), 0.0)
+    (frame,) = join.add_positions(positions(0, place(0)))
+    assert frame.counts.base is None
+    assert np.array_equal(frame.counts, stack[0])
+
+
+def test_the_positions_that_are_known_can_be_taken_elsewhere():
+    join, other = joiner(), joiner()
+    assert join.positions_m().shape == (0, 2)
+    join.add_positions(positions(1, place(1), place(2)))
+    other.add_positions(Positions("scan", 0, join.positions_m()))
+    assert other.add_image(image(0), 0.0) is None
+    assert summary([other.add_image(image(2), 0.0)]) == whole(2)

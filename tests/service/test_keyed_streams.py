@@ -5,15 +5,18 @@ import threading
 import time
 from contextlib import ExitStack
 
+import numpy as np
 import pytest
 import zmq
 
 from service.check import check_all
 from service.config import Settings
 from service.errors import ConfigError
-from service.messages import ScanEnd
+from service.intake import open_intakes
+from service.messages import ScanEnd, ScanStart
 from service.outlets import Destination
 from service.publish import TilePublisher
+from service.record import record
 from service.replay import ReplayPlan, run_replay
 from service.security.curve import CurveClient, CurveServer, curve_context, secure
 from service.security.keys import load_pair, load_public, make_keys
@@ -302,3 +305,42 @@ def test_the_service_says_what_it_needs_to_let_other_machines_in(keyring):
     with Source("tcp://0.0.0.0:*", NativeDecoder(), bind=True, allow_remote=True,
                 curve=listening_curve(keyed, "tcp://0.0.0.0:*")) as source:  # fmt: skip
         assert source.endpoint.startswith("tcp://0.0.0.0:")
+
+
+def test_keys_that_nothing_would_use_are_refused(keyring, tmp_path):
+    plain = {"images": "tcp://127.0.0.1:1", "record": str(tmp_path)}
+    ours = {"keys": str(keyring.secret["service"])}
+    for keys, why in (
+        ({"keys": "NOWHERE"}, "NOWHERE"),
+        (ours, "nothing listens"),
+        ({"clients": str(keyring.clients)}, "clients without keys"),
+    ):
+        with pytest.raises(ConfigError, match=why) as refused:
+            list(open_intakes(Settings(**plain, **keys)))
+        assert "\n" not in str(refused.value)
+
+
+def test_recording_alone_tells_who_was_refused_and_who_went_away(keyring, peer, tmp_path):
+    told = []
+    settings = Settings(
+        images=f"ipc://{tmp_path}/images", images_bind=True, images_format="native",
+        record=str(tmp_path / "scans"), end_grace_s=0.1, **keyring.settings(),
+    )  # fmt: skip
+    recording = threading.Thread(target=record, args=(settings, told.append, 1))
+    recording.start()
+    until(lambda: told)
+    peer(keyring.client("stranger")).connect(settings.images)
+    until(lambda: any("its public key is not in the folder" in line for line in told))
+    start = ScanStart("s", (2, 2), np.dtype("<u2"))
+    gone = peer(keyring.client("friend"))
+    gone.connect(settings.images)
+    gone.send_multipart(native.encode_start(start))
+    gone.send_multipart(native.encode_frames("s", 0, np.ones((1, 2, 2), "<u2"), "raw"))
+    gone.close(linger=5000)
+    until(lambda: any("went away in the middle of a scan" in line for line in told))
+    end = peer(keyring.client("friend"))
+    end.connect(settings.images)
+    end.send_multipart(native.encode_end(ScanEnd("s", 1)))
+    recording.join(PATIENCE_S)
+    assert not recording.is_alive()
+    assert len(told) == len(set(told))

@@ -220,6 +220,15 @@ def test_a_disk_that_is_too_slow_costs_frames_and_they_are_counted(bench):
         assert np.array_equal(scan.frames(), [counts(index) for index in range(told["recorded"])])
 
 
+def test_a_disk_that_stands_still_for_hours_fills_no_memory():
+    backlog = Backlog(budget_bytes=3 * 1100)
+    for index in range(1000):
+        backlog.put(frame(index % 6))
+        backlog.put(positions(6))
+    assert len(backlog) < 50
+    assert backlog.lost > 990
+
+
 def test_a_disk_that_fails_leaves_the_part_that_it_took(bench, monkeypatch):
     bench.take(start(), *map(frame, range(4)), positions(6)).wait(1.0)
     (scan,) = bench.recorder._open.values()

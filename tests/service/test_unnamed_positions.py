@@ -164,15 +164,24 @@ def test_a_notice_is_kept_with_the_scan_that_runs(journey, scan, places):
 
 
 def test_positions_without_a_scan_take_no_endless_memory():
-    early = EarlyPositions(most=100)
+    early = EarlyPositions(most_bytes=10_000)
     early.keep(Positions("old", 0, np.zeros((90, 2))))
     for n in range(50):
         early.keep(Positions("", n, np.zeros((10, 2))))
-    assert 0 < sum(len(kept.positions_m) for kept in early.begin("old")) <= 100
+    assert 0 < sum(kept.positions_m.nbytes for kept in early.begin("old")) <= 10_000
+
+
+def test_positions_messages_without_rows_take_no_endless_memory_either():
+    early = EarlyPositions(most_bytes=10_000)
+    for n in range(1000):
+        early.keep(Positions(f"scan-{n}", 0, np.zeros((0, 2))))
+    held = [len(early.begin(f"scan-{n}")) for n in range(1000)]
+    assert 0 < sum(held) < 100
+    assert held[-1] == 1
 
 
 def test_a_missing_detector_keeps_only_the_newest_capture():
-    early = EarlyPositions(most=1000)
+    early = EarlyPositions(most_bytes=1000)
     for capture in range(3):
         early.arm(unused=True)
         early.keep(Positions("", 0, np.full((1, 2), float(capture))))
@@ -181,7 +190,7 @@ def test_a_missing_detector_keeps_only_the_newest_capture():
 
 
 def test_only_the_named_scan_gets_named_positions():
-    early = EarlyPositions(most=1000)
+    early = EarlyPositions(most_bytes=1000)
     assert early.owner(Positions("other", 0, np.zeros((1, 2))), "scan") is None
     assert early.owner(Positions("scan", 0, np.zeros((1, 2))), "scan") == "scan"
     assert early.owner(Positions("", 0, np.zeros((1, 2))), None) is None

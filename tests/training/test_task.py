@@ -4,8 +4,11 @@ import pytest
 import torch
 from torch.optim import Adam
 
+from model.losses import LossWeights
+from model.network import Prediction
 from model.sadgs import SadgsConfig
 from training.method import ScalarPrediction
+from training.simulation.camera import CameraRecipe
 from training.simulation.factory import FrameFactory, Sample, SimulationRecipe
 from training.task import NetworkConfig, ReconstructionTask, ScheduleConfig, TaskConfig, tile_errors
 
@@ -84,6 +87,19 @@ def test_a_few_steps_on_one_batch_lower_its_loss_under_bfloat16(kind, probe):
         losses.append(loss.item())
     assert losses[-1] < 0.8 * losses[0]
     assert loss.dtype == torch.float32
+
+
+@pytest.mark.parametrize("tile_px", [32, 16])
+def test_the_truth_explains_faint_frames_perfectly_whatever_their_noise(tile_px, probe):
+    tile = (tile_px, tile_px)
+    network = NetworkConfig("probe-informed", SadgsConfig(500.0), (32, 32), tile, 1.5, width=8)
+    task = ReconstructionTask(TaskConfig(network, loss=LossWeights(likelihood=1.0)), probe)
+    faint = SimulationRecipe(object_size=64, camera=CameraRecipe(exposure=(0.01, 0.01)))
+    batch = FrameFactory(probe, tile, 8, 1, faint).make(0)
+    told = Prediction(batch.amplitude, batch.cos, batch.sin, batch.cos, batch.sin)
+    assert task._terms(told, batch)["deviance"] < 1e-3
+    wrong = told._replace(cos=torch.ones_like(batch.cos), sin=torch.zeros_like(batch.sin))
+    assert task._terms(wrong, batch)["deviance"] > 1e-3
 
 
 def test_a_checkpoint_holds_plain_values_and_the_probe(probe):

@@ -9,12 +9,14 @@ export class Connection {
    * @param {object} handlers
    * @param {(state: object) => void} handlers.onState
    * @param {(block: ArrayBuffer) => void} handlers.onBlock
+   * @param {(behindS: number) => void} handlers.onPace  how old what is shown is, seconds; 0 when it is new
    * @param {(kind: "connecting" | "live" | "reconnecting") => void} handlers.onChange
    * @param {() => object} handlers.wish  what the page wants to see, as the service takes it
    */
   constructor(handlers) {
     this.handlers = handlers;
     this.retryMs = FIRST_RETRY_MS;
+    this.receivedBytes = 0;
     this.open();
   }
 
@@ -40,12 +42,15 @@ export class Connection {
     clearTimeout(this.silence);
     this.silence = setTimeout(() => this.socket.close(), SILENCE_MS);
     this.retryMs = FIRST_RETRY_MS;
+    this.receivedBytes += data.byteLength ?? data.length;
     if (typeof data !== "string") {
       this.handlers.onBlock(data);
       return;
     }
     this.handlers.onChange("live");
-    this.handlers.onState(JSON.parse(data));
+    const message = JSON.parse(data);
+    if (message.type === "pace") this.handlers.onPace(message.behind_s);
+    else this.handlers.onState(message);
   }
 
   #retry() {

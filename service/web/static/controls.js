@@ -58,7 +58,7 @@ export function controlByPointer(canvas, viewport, tools, { onMove, onHover }) {
 }
 
 /** The keys, and the buttons that do the same. */
-export function controlByKeys(viewport, tools, { onMove, fit, choose, chooseObject }) {
+export function controlByKeys(viewport, tools, { onMove, fit, choose, chooseObject, others }) {
   const move = (change) => () => {
     change();
     onMove();
@@ -74,12 +74,13 @@ export function controlByKeys(viewport, tools, { onMove, fit, choose, chooseObje
     n: () => chooseObject(at("objects").dataset.refined !== "true"),
     ...Object.fromEntries(VIEWS.map((view, k) => [k + 1, () => choose(view)])),
     ...Object.fromEntries(Object.entries(TOOL_KEYS).map(([key, tool]) => [key, () => tools.toggle(tool)])),
+    ...others,
   };
   at("zoom-in").onclick = zoomIn;
   at("zoom-out").onclick = zoomOut;
   at("zoom-fit").onclick = fit;
   document.addEventListener("keydown", (event) => {
-    const isTyping = event.target.matches("input") || event.ctrlKey || event.metaKey || event.altKey;
+    const isTyping = event.target.matches("input, select") || event.ctrlKey || event.metaKey || event.altKey;
     const act = keys[event.key];
     if (isTyping || !act || (event.key.startsWith("Arrow") && event.target.closest("#channels, .panel"))) return;
     event.preventDefault();

@@ -2,6 +2,7 @@
 
 import { BlockStore, CHANNELS, decodeBlock } from "./blocks.js";
 import { VIEWS, loadColours } from "./colours.js";
+import { Comparison, isPane } from "./compare.js";
 import { Connection } from "./connection.js";
 import { Contrast } from "./contrast.js";
 import {
@@ -9,7 +10,10 @@ import {
   showObjects, showReadout,
 } from "./controls.js";
 import { clock } from "./format.js";
-import { showPanel } from "./panel.js";
+import { showLamps } from "./lamps.js";
+import { readLink, writeLink } from "./link.js";
+import { Orders } from "./orders.js";
+import { showPanel, showTrends } from "./panel.js";
 import { Sight } from "./sight.js";
 import { Stage } from "./stage.js";
 import { Tools } from "./tools.js";
@@ -18,6 +22,7 @@ import { Viewport } from "./viewport.js";
 const ADAPT_MS = 400;
 const TELL_MS = 60; // wishes are gathered so long: a wheel turns through many levels
 const LINGER_MS = 1000;
+const REMEMBER_MS = 250; // browsers take only so many changes of the address
 
 const at = (id) => document.getElementById(id);
 const store = new BlockStore();
@@ -28,6 +33,8 @@ const contrasts = Object.fromEntries(CHANNELS.map((channel) => [channel, new Con
 let stage = null;
 let tools = null;
 let connection = null;
+let comparison = null;
+let orders = null;
 let state = null; // the service's last `state` message
 let link = "connecting";
 let lastHeard = null;
@@ -36,27 +43,79 @@ let cursor = null;
 let typicalCoverage = 1;
 let adaptTimer = null;
 let tellTimer = null;
+let rememberTimer = null;
+let behindS = 0;
 
-const address = new URLSearchParams(location.hash.slice(1));
-let wanted = address.get("scan"); // null follows the current scan
-let view = VIEWS.includes(address.get("channel")) ? address.get("channel") : "phase";
-let wantsRefined = address.has("refined");
+const link0 = readLink(location.hash);
+let wanted = link0.scan; // null follows the current scan
+let view = link0.view ?? "phase";
+let wantsRefined = link0.refined;
+let placeToGo = link0.place; // as soon as there is a mosaic
 
 /** The channel whose numbers stand for the view: window, statistics. */
 const valueChannel = () => (view === "complex" ? "amplitude" : view);
 const circleOfView = () => (["phase", "complex"].includes(view) ? contrasts.phase : null);
 
+/** Contrasts as the link, or the other page of a comparison, tells them. */
+function takeColours({ contrast, centre }) {
+  if (contrast) {
+    contrasts[valueChannel()].setManual(contrast[0], contrast[1]);
+    contrasts[valueChannel()].gamma = contrast[2];
+  }
+  if (centre !== null) Object.assign(contrasts.phase, { centreAuto: false, centre });
+}
+
+function windowOf({ low, high, gamma }) {
+  return [low, high, gamma];
+}
+
+/** What the address tells of the page as it is now. */
+function linkNow() {
+  const contrast = contrasts[valueChannel()];
+  return {
+    scan: wanted,
+    view,
+    refined: wantsRefined,
+    contrast: contrast.auto && contrast.gamma === 1 ? null : windowOf(contrast),
+    centre: circleOfView() && !contrasts.phase.centreAuto ? contrasts.phase.centre : null,
+    place: viewport.following || !stage.pixelM ? placeToGo : viewport.placeIn(stage.pixelM),
+  };
+}
+
 function remember() {
-  const choice = new URLSearchParams({ ...(wanted !== null && { scan: wanted }), channel: view });
-  if (wantsRefined) choice.set("refined", "1");
-  history.replaceState(null, "", `#${choice}`);
+  rememberTimer ??= setTimeout(() => {
+    rememberTimer = null;
+    const told = linkNow();
+    if (!isPane) history.replaceState(null, "", writeLink(told));
+    at("permalink").href = writeLink({ ...told, scan: state?.name ?? null });
+  }, REMEMBER_MS);
+}
+
+/** What two pages share: the place, and the colours of the one that has controls; each scan keeps its gauge. */
+function shownNow() {
+  return {
+    view,
+    contrast: isPane ? null : windowOf(contrasts[valueChannel()]),
+    centre: null,
+    place: stage.pixelM ? viewport.placeIn(stage.pixelM) : null,
+  };
+}
+
+/** Show the same as the other page of a comparison. */
+function follow(other) {
+  if (!stage?.pixelM || !other.place) return;
+  view = other.view;
+  showChannel(view);
+  takeColours(other);
+  viewport.goTo(other.place, stage.pixelM);
+  adapt();
+  redraw();
 }
 
 function chooseView(next) {
   view = next;
   showChannel(view);
-  remember();
-  adapt();
+  adaptAndTell();
   tools.measure();
   if (state) showAround();
 }
@@ -66,6 +125,15 @@ function chooseScan(name) {
   wanted = isCurrent ? null : name;
   remember();
   connection.tell();
+}
+
+function copyLink(event) {
+  if (!navigator.clipboard) return; // then the link is followed as any other
+  event.preventDefault();
+  navigator.clipboard.writeText(at("permalink").href).then(() => {
+    at("permalink").textContent = "copied";
+    setTimeout(() => { at("permalink").textContent = "link"; }, 1500);
+  });
 }
 
 function chooseObject(refined) {
@@ -78,7 +146,8 @@ function chooseObject(refined) {
 
 function showAround() {
   const channel = view === "complex" ? "phase" : view; // there is no file of both
-  showPanel(state, { channel, refined: wantsRefined, wanted, choose: chooseScan });
+  const compare = (scan) => comparison.open(scan);
+  showPanel(state, { channel, refined: wantsRefined, wanted, choose: chooseScan, compare });
   showObjects(wantsRefined, state.refined, state.scan?.refinement);
 }
 
@@ -108,6 +177,13 @@ function adapt() {
   for (const channel of shown) contrasts[channel].adapt(store.sample(channel, sight.overview));
   stage.setLook(view, contrasts, typicalCoverage, tools.on.fade);
   showContrast(contrasts[valueChannel()], circleOfView());
+  remember();
+}
+
+/** The same because the user wants it so: a page beside follows. */
+function adaptAndTell() {
+  adapt();
+  comparison?.moved();
 }
 
 function adaptSoon() {
@@ -117,7 +193,13 @@ function adaptSoon() {
 function redraw() {
   at("zoom-fit").ariaPressed = String(viewport.following);
   tellSoon();
+  remember();
   stage.redraw();
+}
+
+function move() {
+  redraw();
+  comparison.moved();
 }
 
 function fit() {
@@ -143,8 +225,17 @@ function onState(message) {
     tools.reset();
   }
   stage.pixelM = state.mosaic?.object_pixel_m ?? null;
+  if (placeToGo && stage.pixelM) {
+    viewport.goTo(placeToGo, stage.pixelM);
+    placeToGo = null;
+    redraw();
+  }
   if (viewport.following) fit();
+  if (isOtherScan) comparison.begin();
   showAround();
+  showTrends(state, isOtherScan);
+  showLamps(state.lamps ?? [], behindS);
+  orders.update(state);
   showEmpty(hasNothing);
   tools.update();
   connection?.tell();
@@ -161,6 +252,11 @@ function onBlock(buffer) {
   adaptSoon();
   stage.redraw();
   showCursor();
+}
+
+function onPace(seconds) {
+  behindS = seconds;
+  if (state) showLamps(state.lamps ?? [], behindS);
 }
 
 function onLink(next) {
@@ -195,6 +291,7 @@ function watchSize() {
     viewport.resize(contentRect.width, contentRect.height);
     if (viewport.following) fit();
     redraw();
+    if (!isPane) comparison.moved();
   }).observe(at("stage"));
 }
 
@@ -206,20 +303,26 @@ function onTool(switched) {
 
 function takeControl() {
   controlByPointer(stage.canvas, viewport, tools, {
-    onMove: redraw,
+    onMove: move,
     onHover: (position) => {
       cursor = position;
       showCursor();
     },
   });
-  controlByKeys(viewport, tools, { onMove: redraw, fit, choose: chooseView, chooseObject });
+  const fitBoth = () => {
+    fit();
+    comparison.moved();
+  };
+  const others = { o: () => orders.toggle(), x: () => comparison.swap(), Escape: () => comparison.close() };
+  controlByKeys(viewport, tools, { onMove: move, fit: fitBoth, choose: chooseView, chooseObject, others });
   controlChannels(chooseView);
   controlObjects(chooseObject);
-  controlContrast(() => contrasts[valueChannel()], contrasts.phase, adapt);
+  controlContrast(() => contrasts[valueChannel()], contrasts.phase, adaptAndTell);
+  at("permalink").onclick = copyLink;
   at("follow").onclick = () => chooseScan(state.status.current_scan);
 }
 
-/** What tests and scripts may look at. Rows and columns are those of the API's mosaic. */
+/** What tests, scripts and the page beside may look at. Rows and columns are those of the API's mosaic. */
 window.ptycholive = {
   get state() {
     const { scale, centreY, centreX, following } = viewport;
@@ -235,6 +338,13 @@ window.ptycholive = {
   },
   get level() {
     return sight.level;
+  },
+  follow,
+  get shown() {
+    return shownNow();
+  },
+  get receivedBytes() {
+    return connection?.receivedBytes ?? 0;
   },
   get marks() {
     return tools.marks;
@@ -253,7 +363,11 @@ await loadColours();
 const now = () => ({ state, channel: valueChannel(), centre: contrasts.phase.centre });
 tools = new Tools({ store, sight, now, onChange: (switched) => stage?.look && onTool(switched) });
 stage = new Stage(store, viewport, sight, tools.marks);
+comparison = new Comparison(shownNow, follow);
+orders = new Orders(() => state);
+takeColours(link0);
 takeControl();
 watchSize();
 chooseView(view);
-connection = new Connection({ onState, onBlock, onChange: onLink, wish });
+window.addEventListener("hashchange", () => location.reload()); // another link was put into the address
+connection = new Connection({ onState, onBlock, onPace, onChange: onLink, wish });

@@ -1,5 +1,6 @@
 // The side panel: scan, ledger, rates, instrument, downloads, list of scans.
 
+import { Trend } from "./trends.js";
 import { duration, latency, length, share, significant, whole } from "./format.js";
 
 const TRUST = {
@@ -8,7 +9,7 @@ const TRUST = {
   residual: "frames are not explained",
 };
 const REFINED = ["amplitude", "phase"];
-const LEDGER_ROWS = ["expected", "received", "decoded", "joined", "inferred", "stitched", "duplicates"];
+const LEDGER_ROWS = [["expected", "received"], ["decoded", "joined"], ["inferred", "duplicates"]];
 
 const at = (id) => document.getElementById(id);
 
@@ -17,7 +18,7 @@ function element(tag, text, properties = {}) {
 }
 
 /** Show the service's state; beside it what the operator chose. */
-export function showPanel(state, { channel, refined, wanted, choose }) {
+export function showPanel(state, { channel, refined, wanted, choose, compare }) {
   const { scan, name, status } = state;
   showScan(scan, name);
   showWarnings([...new Set([...(status.warnings ?? []), ...(scan?.warnings ?? [])])].reverse());
@@ -25,7 +26,7 @@ export function showPanel(state, { channel, refined, wanted, choose }) {
   showLedger(scan?.ledger, scan?.ledger_words);
   showFacts(scan, status);
   showDownloads(scan, name, channel, refined && state.refined, state.mosaic);
-  showScans(state.scans, name, choose);
+  showScans(state.scans, name, { choose, compare });
   at("follow").hidden = wanted === null;
   at("version").textContent = status.version ?? "";
 }
@@ -74,19 +75,38 @@ function showRates(rates) {
   at("rate-p99").textContent = latency(rates?.latency_p99_s);
 }
 
+const trends = [
+  [new Trend("trend-frames", "Frames a second", (value) => significant(value, 3)), (rates) => rates.frames_per_s],
+  [new Trend("trend-p50", "Median latency", latency), (rates) => rates.latency_p50_s],
+  [new Trend("trend-p99", "Latency of the slowest hundredth", latency), (rates) => rates.latency_p99_s],
+];
+
+/** Go on with the plots of rate and latency; another scan begins them anew. */
+export function showTrends({ scan }, isOtherScan) {
+  for (const [trend, of] of trends) {
+    if (isOtherScan) trend.clear();
+    if (scan && !scan.finished) trend.add(of(scan.rates));
+  }
+}
+
 function showLedger(ledger, words) {
-  const rows = LEDGER_ROWS.map((stage) => ledgerRow(stage, ledger?.[stage]));
+  const rows = LEDGER_ROWS.map((stages) => ledgerRow(stages.map((stage) => [stage, ledger?.[stage]])));
+  rows.push(ledgerRow([["stitched", ledger?.stitched]], "total"));
   const dropped = Object.entries(ledger?.dropped ?? {}).filter(([, frames]) => frames > 0);
-  rows.push(...dropped.map(([reason, frames]) => ledgerRow(`dropped: ${reason.replaceAll("_", " ")}`, frames, "dropped")));
+  rows.push(...dropped.map(([reason, frames]) => ledgerRow([[`dropped: ${reason.replaceAll("_", " ")}`, frames]], "dropped")));
   at("ledger").tBodies[0].replaceChildren(...rows);
   at("ledger-words").textContent = words ?? "";
   // the progress line says it already where nothing was lost
   at("ledger-words").hidden = words === `${ledger?.stitched} of ${ledger?.expected} frames stitched`;
 }
 
-function ledgerRow(label, frames, className = "") {
-  const row = element("tr", "", { className: label === "stitched" ? "total" : className });
-  row.append(element("th", label, { scope: "row" }), element("td", frames == null ? "–" : whole(frames)));
+/** A row of one or two counts; one alone takes the whole width. */
+function ledgerRow(counts, className = "") {
+  const row = element("tr", "", { className });
+  for (const [label, frames] of counts) {
+    const name = element("th", label, { scope: "row", colSpan: counts.length === 1 ? 3 : 1 });
+    row.append(name, element("td", frames == null ? "–" : whole(frames)));
+  }
   return row;
 }
 
@@ -143,7 +163,7 @@ function showDownloads(scan, name, channel, refined, mosaic) {
   replaceIfChanged(at("downloads"), wanted);
 }
 
-function showScans(scans, name, choose) {
+function showScans(scans, name, { choose, compare }) {
   const items = scans.map(({ scan, started, finished, ledger }) => {
     const item = element("li", "");
     const button = element("button", "", { type: "button" });
@@ -153,9 +173,17 @@ function showScans(scans, name, choose) {
     button.dataset.scan = scan;
     button.onclick = () => choose(scan);
     item.append(button);
+    if (scan !== name) item.append(compareButton(scan, name, compare));
     return item;
   });
   replaceIfChanged(at("scans"), items);
+}
+
+function compareButton(scan, name, compare) {
+  const words = `Compare ${scan} with ${name}`;
+  return element("button", "⇄", {
+    type: "button", className: "compare", title: words, ariaLabel: words, onclick: () => compare(scan),
+  });
 }
 
 /** Leave elements alone that would look the same: keyboard focus stays where it is. */

@@ -38,7 +38,7 @@ export class Sight {
     const level = levelFor(viewport.scale * window.devicePixelRatio, coarsest);
     if (this.view && level !== this.level) [this.before, this.leftMs] = [this.view, nowMs];
     this.level = level;
-    this.overview = overviewLevel(bounds, px, coarsest);
+    this.overview = Math.max(level, overviewLevel(bounds, px, coarsest)); // from afar one level serves for both
     this.view = windowOf(viewport, px, level);
     const windows = [{ level: this.overview, rows: EVERYWHERE, columns: EVERYWHERE }, this.view];
     if (this.before && nowMs - this.leftMs < LINGER_MS) windows.push(this.before);

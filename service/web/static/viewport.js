@@ -1,6 +1,7 @@
 // Which part of the mosaic the stage shows. Pure: pixels of the mosaic (y, x) ↔ CSS pixels of the stage.
 
 const CLOSEST = 64;
+const FARTHEST = 0.002;
 // Left free for the instruments that lie over the stage, CSS pixels.
 const INSETS = { left: 72, right: 150, top: 24, bottom: 84 };
 
@@ -33,6 +34,19 @@ export class Viewport {
     ];
   }
 
+  /** Where it looks: the middle in micrometres, and CSS pixels a micrometre. */
+  placeIn(pixelM) {
+    const pixelUm = pixelM * 1e6;
+    return { yUm: this.centreY * pixelUm, xUm: this.centreX * pixelUm, zoom: this.scale / pixelUm };
+  }
+
+  goTo({ yUm, xUm, zoom }, pixelM) {
+    const pixelUm = pixelM * 1e6;
+    this.following = false;
+    this.scale = Math.min(CLOSEST, Math.max(FARTHEST, zoom * pixelUm));
+    [this.centreY, this.centreX] = [yUm / pixelUm, xUm / pixelUm];
+  }
+
   panBy(dx, dy) {
     this.following = false;
     this.centreX -= dx / this.scale;
@@ -43,7 +57,7 @@ export class Viewport {
   zoomAt(factor, left = this.width / 2, top = this.height / 2) {
     this.following = false;
     const [y, x] = this.toMosaic(left, top);
-    this.scale = Math.min(CLOSEST, Math.max(0.002, this.scale * factor));
+    this.scale = Math.min(CLOSEST, Math.max(FARTHEST, this.scale * factor));
     const [movedY, movedX] = this.toMosaic(left, top);
     this.centreY += y - movedY;
     this.centreX += x - movedX;

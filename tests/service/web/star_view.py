@@ -21,8 +21,8 @@ SATURATION = 30_000
 FRAME_BYTES = 2 * TILE**2
 
 
-class RefusedBundleError(PtycholiveError):
-    """A bundle that this view does not take."""
+class RefusedError(PtycholiveError):
+    """What this view does not do."""
 
 
 class StarView:
@@ -39,6 +39,9 @@ class StarView:
         self.result: Path | None = None
         self.model = "star-unet-0.3"
         self.recording = {"on": False}
+        self.orientation = {"frames": "as-is", "positions": "y,x"}
+        self.missing: list[list[int]] = []
+        self.trust = {"state": "good"}
         self.sweeps = 0
         self.recent_frames = RecentFrames("", 0, MASKED)
         self._mosaics: dict[str, Mosaic] = {}
@@ -93,6 +96,8 @@ class StarView:
                 }
             ],
             "queues": {"frames": 12, "batches": 2},
+            "recording": self.recording,
+            "orientation": self.orientation,
             "current_scan": running[-1] if running else None,
             "warnings": self.warnings,
         }
@@ -115,6 +120,8 @@ class StarView:
             "geometry": {"object_pixel_m": self.pixel_m},
             "ledger": {"expected": self.frames, **stages, "duplicates": 0, "dropped": dropped},
             "ledger_words": f"{stitched} of {self.frames} frames are in the mosaic, none was lost.",
+            "missing": self.missing,
+            "trust": self.trust,
             "rates": {"frames_per_s": 214.0, "latency_p50_s": 0.0121, "latency_p99_s": 0.0378},
             "started": "2026-03-01T12:00:00+00:00",
             "finished": self._finished.get(name),
@@ -154,9 +161,26 @@ class StarView:
 
     def activate(self, bundle: str) -> dict[str, Any]:
         if bundle != "star-unet-0.4":
-            raise RefusedBundleError(f"bundle {bundle} is refused: model.onnx does not match its sha256")
+            raise RefusedError(f"bundle {bundle} is refused: model.onnx does not match its sha256")
         self.model = bundle
         return {"name": bundle}
+
+    def bundles(self) -> list[dict[str, Any]]:
+        names = ("star-unet-0.3", "star-unet-0.4")
+        return [
+            {"bundle": name, "name": name, "refused": None, "active": name == self.model} for name in names
+        ]
+
+    def abort(self, name: str) -> None:
+        if name in self._finished:
+            raise RefusedError(f"scan {name} is not running: there is nothing to abort")
+        self.finish()
+
+    def orient(self, frames: str, positions: str) -> dict[str, Any]:
+        if (current := self.status()["current_scan"]) is not None:
+            raise RefusedError(f"scan {current} is running: orientation is changed between scans")
+        self.orientation = {"frames": frames, "positions": positions}
+        return self.orientation
 
     def record(self, on: bool) -> dict[str, Any]:
         self.recording = {"on": on}

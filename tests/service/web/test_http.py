@@ -116,6 +116,17 @@ def test_a_malformed_swap_is_refused(client, body):
     assert "\n" not in answer.json()["error"]
 
 
+def test_orders_are_passed_on_and_their_refusals_are_one_line(client, view):
+    turn = {"frames": "rotate90", "positions": "y,x"}
+    refused = client.post("/api/orientation", json=turn)
+    assert (refused.status_code, "is running" in refused.json()["error"]) == (422, True)
+    assert client.post("/api/scans/star/abort", json={}).json()["finished"] is not None
+    assert client.post("/api/orientation", json=turn).json() == view.orientation == turn
+    assert client.post("/api/scans/star/abort").status_code == 422
+    assert client.post("/api/scans/moon/abort").status_code == 404
+    assert [each["active"] for each in client.get("/api/models").json()] == [True, False]
+
+
 def test_readiness_follows_the_service(client, view):
     assert client.get("/healthz").status_code == 200
     assert client.get("/readyz").status_code == 200

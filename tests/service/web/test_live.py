@@ -31,11 +31,16 @@ class Watcher:
         self.blocks: dict[tuple[int, int], np.ndarray] = {}
         self.coarse: dict[int, dict[tuple[int, int], np.ndarray]] = {}
         self.received_blocks = 0
+        self.paces: list[float] = []
 
     def take(self, timeout_s: float) -> None:
         message = self.connection.recv(timeout_s)
         if isinstance(message, str):
-            before, self.state = self.state, json.loads(message)
+            told = json.loads(message)
+            if told["type"] == "pace":
+                self.paces.append(told["behind_s"])
+                return
+            before, self.state = self.state, told
             if generation(before) != generation(self.state):
                 self.blocks.clear()
             return
@@ -181,8 +186,9 @@ def test_a_quiet_service_still_gives_a_sign_of_life(serve):
         watcher.take(timeout_s=3)
 
 
-def test_a_slow_viewer_skips_what_is_overtaken(serve, view):
+def test_a_slow_viewer_skips_what_is_overtaken(serve, view, monkeypatch):
     """Without reading, a viewer sees 100 changes of the mosaic; it is sent the last, not all of them."""
+    monkeypatch.setattr("service.web.live._BEHIND_S", 0.2)
     url = serve().url
     with socket.socket() as small:
         small.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 8192)
@@ -195,6 +201,11 @@ def test_a_slow_viewer_skips_what_is_overtaken(serve, view):
                 changes += len(view.mosaic("star").changed_since(version))
                 time.sleep(0.02)
             watcher.watch(0.8)
+            for _ in range(20):
+                if watcher.paces[-1:] != [0]:
+                    watcher.take(timeout_s=10)
+            assert max(watcher.paces) > 0.2  # it is told that it lags, and when it does no more
+            assert watcher.paces[-1] == 0
             assert watcher.received_blocks < changes / 2
             assert_same_to_float16(watcher.picture("phase"), npy(url, "star", "phase"))
 

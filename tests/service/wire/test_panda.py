@@ -225,3 +225,27 @@ def test_damaged_streams_raise_nothing_but_message_errors(garbage, where, byte):
             decoder.feed(damaged)
         except MessageError:
             decoder.lost()
+
+
+def test_bits_and_gates_that_are_captured_beside_the_encoders_are_ignored():
+    """What PandABlocks sends of `PCAP.GATE`, `PCAP.BITSn` and gate durations, between the two that matter."""
+    fields = (
+        ("PCAP.GATE", "uint32", "Value", None), ("INENC1.VAL", "double", "Mean", "mm"),
+        ("PCAP.BITS0", "uint32", "Value", None), ("PCAP.GATE_DURATION", "double", "Value", "s"),
+        ("INENC2.VAL", "double", "Mean", "um"), ("PCAP.GATE", "uint8", "Last", None),
+        ("SEQ1.ACTIVE", "bool", "Value", None),
+    )  # fmt: skip
+    record = struct.Struct("<IdIddB?")
+    records = b"".join(
+        record.pack(n % 2, y, 2**32 - 1, 1e-3, x, 1, n == 1) for n, (y, x) in enumerate(PLACES)
+    )
+    samples = b"BIN " + struct.pack("<I", 8 + len(records)) + records
+    events = fed(header(fields, record.size), samples, end(3))
+    assert place(events) == {n: pytest.approx(m) for n, m in enumerate(EXPECTED_M)}
+    assert notices(events) == {}
+
+
+def test_an_encoder_cannot_be_a_gate():
+    fields = (("PCAP.GATE", "bool", "Value", None), ("INENC2.VAL", "double", "Mean", "um"))
+    events = fed(header(fields, 9), fields=EncoderFields(y="PCAP.GATE", x="INENC2.VAL"))
+    assert "is no length" in notices(events)["panda_fields"]

@@ -1,0 +1,181 @@
+"""How fast each stream format is received, decoded and joined on one core, beside the bare decompressor.
+
+Both take the same pixels out of a loopback socket: the decompressor alone from messages that are nothing but
+its input, the service from those that a detector sends. Seconds are those that the receiving thread ran, so
+that neither a sender nor whatever else the machine does takes part in them. The two take turns, and the ratio
+is told as the median over the rounds.
+"""
+
+from __future__ import annotations
+
+import statistics
+import time
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass
+from datetime import UTC, datetime
+from functools import partial
+from typing import Final
+
+import lz4.block
+import numpy as np
+import zmq
+from numpy.typing import NDArray
+
+from service.errors import ConfigError, StreamError
+from service.join import Joiner
+from service.messages import Image, Positions, ScanStart
+from service.sources import Source, decoder_for
+from service.wire.pixels import DEFAULT_LIMITS, compiled_decompress, encode_pixels
+from service.wire.senders import SENDERS, Encoding, Sending
+
+SIDES_PX: Final = (128, 512)
+CASES: Final[tuple[tuple[str, Encoding], ...]] = (
+    ("native", "raw"),
+    ("native", "lz4"),
+    ("native", "bslz4"),
+    ("dectris-v1", "lz4"),
+    ("dectris-v1", "bslz4"),
+    ("dectris-v2", "lz4"),
+    ("dectris-v2", "bslz4"),
+    ("array-1.0", "raw"),
+    ("array-1.0", "bslz4"),
+)
+
+_BYTES_A_ROUND: Final = 1 << 23
+_MOST_FRAMES: Final = 256
+_MEAN_COUNTS: Final = 2.0
+_PATIENCE_S: Final = 10.0
+_PILE: Final = 64  # messages, as many as a socket holds
+_SETTLE_S: Final = 0.02
+_LOOPBACK: Final = "tcp://127.0.0.1:*"
+
+Say = Callable[[str], object]
+Parts = list[bytes]
+
+
+@dataclass(frozen=True, slots=True)
+class Rates:
+    """Frames a second of one format.
+
+    Attributes:
+        bare_hz: the decompressor alone.
+        whole_hz: received, decoded and joined with their positions.
+        ratio: of the second to the first, median over the rounds.
+    """
+
+    bare_hz: float
+    whole_hz: float
+    ratio: float
+
+
+def format_rates(rounds: int, say: Say, sides_px: tuple[int, ...] = SIDES_PX) -> dict[str, Rates]:
+    """Measure all formats, telling each as it comes.
+
+    Args:
+        rounds: times each rate is taken.
+        say: takes a line.
+        sides_px: sides of the square uint16 frames.
+    """
+    say(f"{'one core, frames/s':<28}{'decompressor':>13}{'in, joined':>13}{'ratio':>8}")
+    measured = {}
+    for side_px in sides_px:
+        counts = _counts(side_px)
+        for stream_format, encoding in CASES:
+            name = f"{stream_format} {encoding} {side_px}²"
+            rates = measured[name] = _rates(stream_format, encoding, counts, rounds)
+            say(f"{name:<28}{rates.bare_hz:>13.0f}{rates.whole_hz:>13.0f}{rates.ratio:>8.2f}")
+    return measured
+
+
+def _counts(side_px: int) -> NDArray[np.uint16]:
+    """Return (n, side, side) photons as a detector counts them, a round's worth."""
+    frames = min(max(8, _BYTES_A_ROUND // (2 * side_px**2)), _MOST_FRAMES)
+    few = np.random.default_rng(1).poisson(_MEAN_COUNTS, (8, side_px, side_px)).astype("<u2")
+    return np.resize(few, (frames, side_px, side_px))
+
+
+def _rates(stream_format: str, encoding: Encoding, counts: NDArray[np.uint16], rounds: int) -> Rates:
+    start, *messages = _messages(stream_format, encoding, counts)
+    blobs, unpack = _bare(stream_format, encoding, counts)
+    bare, whole = [], []
+    for _ in range(rounds):
+        bare.append(len(counts) / _bare_s(blobs, unpack))
+        whole.append(len(counts) / _whole_s(stream_format, start, messages))
+    ratio = statistics.median(w / b for w, b in zip(whole, bare, strict=True))
+    return Rates(statistics.median(bare), statistics.median(whole), ratio)
+
+
+def _messages(stream_format: str, encoding: Encoding, counts: NDArray[np.uint16]) -> Iterator[Parts]:
+    """Yield what a detector sends: the start, then every frame."""
+    start = ScanStart("rates", counts.shape[1:], counts.dtype, len(counts))
+    sender = SENDERS[stream_format](Sending(start, encoding, 1, datetime.now(UTC), 1e-3))
+    yield sender.start()
+    for index in range(len(counts)):
+        yield sender.frames(index, counts[index : index + 1], None)
+
+
+def _bare(
+    stream_format: str, encoding: Encoding, counts: NDArray[np.uint16]
+) -> tuple[list[Parts], Callable[[bytes], object]]:
+    """Return the decompressor's input, a message a frame, and the decompressor."""
+    framed = encoding == "lz4" and stream_format == "dectris-v2"
+    blobs = [[encode_pixels(frame, "hdf5-lz4" if framed else encoding)] for frame in counts]
+    if encoding == "raw":
+        return blobs, partial(np.frombuffer, dtype=counts.dtype)
+    if encoding == "lz4" and not framed:
+        return blobs, partial(lz4.block.decompress, uncompressed_size=counts[0].nbytes)
+    return blobs, _framed(encoding)
+
+
+def _framed(algorithm: str) -> Callable[[bytes], object]:
+    """Return what unpacks the framing of the HDF5 filters."""
+    compiled = compiled_decompress()
+    if compiled is None:
+        raise ConfigError("the extra `fast`, dectris-compression, is what the formats are measured beside")
+    return lambda blob: compiled(blob, algorithm, elem_size=2)
+
+
+def _bare_s(blobs: list[Parts], unpack: Callable[[bytes], object]) -> float:
+    with zmq.Context() as context, context.socket(zmq.PULL) as socket:
+        endpoint = f"tcp://127.0.0.1:{socket.bind_to_random_port('tcp://127.0.0.1')}"
+        return _taken_s(endpoint, blobs, lambda: unpack(socket.recv()))
+
+
+def _whole_s(stream_format: str, start: Parts, messages: list[Parts]) -> float:
+    joiner = Joiner(_PATIENCE_S, len(messages), DEFAULT_LIMITS.max_scan_frames)
+    joiner.add_positions(Positions("rates", 0, np.zeros((len(messages), 2))))
+    with Source(_LOOPBACK, decoder_for(stream_format), bind=True) as source:
+        take = partial(_join_one, source, joiner)
+        return _taken_s(source.endpoint, messages, take, start)
+
+
+def _join_one(source: Source, joiner: Joiner) -> None:
+    """Take one message and join what it brings."""
+    received = source.receive(_PATIENCE_S)
+    if received is None or received.error is not None:
+        raise StreamError(f"the benchmark's own stream broke off: {received}")
+    for event in received.events:
+        if isinstance(event, Image) and joiner.add_image(event, 0.0) is None:
+            raise StreamError(f"frame {event.index} of the benchmark's own stream met no position")
+
+
+def _taken_s(
+    endpoint: str, messages: list[Parts], take: Callable[[], object], start: Parts | None = None
+) -> float:
+    """Return the seconds that it takes to take messages that have arrived, a pile at a time."""
+    taken_s = 0.0
+    with zmq.Context() as context, context.socket(zmq.PUSH) as socket:
+        socket.set(zmq.LINGER, 0)
+        socket.connect(endpoint)
+        socket.send_multipart(messages[0] if start is None else start)
+        take()
+        for begin in range(0, len(messages), _PILE):
+            pile = messages[begin : begin + _PILE]
+            for parts in pile:
+                socket.send_multipart(parts)
+            time.sleep(_SETTLE_S)
+            begun_s = time.thread_time()
+            for _ in pile:
+                take()
+            taken_s += time.thread_time() - begun_s
+    return taken_s

@@ -1,0 +1,150 @@
+"""`ptycholive bench --viewers N`: what people who watch cost the stream.
+
+The same scan is streamed to the same service with and without viewers, in turns. Its rate tells what the
+stream lost on this machine, on which the viewers run too; the service's own processor time a frame tells what
+it would lose with the viewers elsewhere.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import statistics
+import subprocess
+import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
+from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from service.client import Live
+from service.loopback import detector
+
+_PATIENCE_S = 300.0
+_POLL_S = 0.05
+
+Say = Callable[[str], object]
+
+
+@dataclass(frozen=True, slots=True)
+class _Service:
+    url: str
+    pid: int
+
+    def get(self, path: str) -> Any:
+        with urllib.request.urlopen(f"{self.url}{path}", timeout=10) as answer:  # noqa: S310 - our own service
+            return json.load(answer)
+
+    def endpoints(self) -> tuple[str, str]:
+        images, positions = (source["endpoint"] for source in self.get("/api/status")["sources"])
+        return images, positions
+
+    def cpu_s(self) -> float:
+        """Seconds of processor time that it has used so far."""
+        fields = Path(f"/proc/{self.pid}/stat").read_text().rpartition(")")[2].split()
+        user, system = int(fields[11]), int(fields[12])
+        return (user + system) / os.sysconf("SC_CLK_TCK")
+
+
+def measure_viewers(
+    scan: Path, bundle: str, viewers: int, rounds: int, rate_hz: float, say: Say
+) -> dict[str, float]:
+    """Return rate and processor time a frame without and with viewers, medians over rounds, and the cost.
+
+    Args:
+        scan: file to stream.
+        bundle: model.
+        viewers: how many watch at once.
+        rounds: times each is taken.
+        rate_hz: of the detector; 0 as fast as frames are taken.
+        say: takes a line.
+    """
+    taken: dict[int, list[tuple[float, float]]] = {0: [], viewers: []}
+    with _serving(bundle) as service:
+        _stream(service, scan, rate_hz, "warm-up")
+        for number in range(rounds):
+            for watching, figures in taken.items():
+                with _watched(service.url, watching):
+                    figures.append(_stream(service, scan, rate_hz, f"round-{number}-{watching}"))
+    alone, watched = (_medians(figures) for figures in taken.values())
+    told = {
+        "viewers": viewers,
+        "rate_hz_alone": alone[0],
+        "rate_hz_watched": watched[0],
+        "cpu_ms_a_frame_alone": 1e3 * alone[1],
+        "cpu_ms_a_frame_watched": 1e3 * watched[1],
+        "cores_of_viewers": (watched[1] - alone[1]) * watched[0],
+        "cost_of_rate": 1 - watched[0] / alone[0],
+        "cost_of_cpu": watched[1] / alone[1] - 1,
+    }
+    say(f"without viewers: {alone[0]:.1f} frames/s, {1e3 * alone[1]:.2f} ms of processor time a frame")
+    say(f"{viewers} viewers: {watched[0]:.1f} frames/s, {1e3 * watched[1]:.2f} ms of processor time a frame")
+    say(f"they cost {told['cost_of_rate']:.1%} of the rate, {told['cost_of_cpu']:.1%} more time a frame,")
+    say(f"and {told['cores_of_viewers']:.1%} of one core while the scan runs")
+    return told
+
+
+def _medians(figures: list[tuple[float, float]]) -> tuple[float, float]:
+    rates_hz, cpu_s = zip(*figures, strict=True)
+    return statistics.median(rates_hz), statistics.median(cpu_s)
+
+
+def _stream(service: _Service, scan: Path, rate_hz: float, name: str) -> tuple[float, float]:
+    """Stream a scan; return frames a second, and seconds of processor time a frame."""
+    before_s = service.cpu_s()
+    with detector(service.endpoints(), scan, rate_hz, name=name):
+        report = _finished(service, name)
+    frames = report["ledger"]["stitched"]
+    return report["rates"]["mean_frames_per_s"], (service.cpu_s() - before_s) / frames
+
+
+def _finished(service: _Service, name: str) -> dict[str, Any]:
+    patience_s = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < patience_s:
+        if any(each["scan"] == name and each["finished"] for each in service.get("/api/scans")):
+            found: dict[str, Any] = service.get(f"/api/scans/{name}")
+            return found
+        time.sleep(_POLL_S)
+    raise TimeoutError(f"scan {name} was not finished within {_PATIENCE_S:.0f} s")
+
+
+@contextmanager
+def _watched(url: str, viewers: int) -> Iterator[None]:
+    with ExitStack() as stack:
+        for _ in range(viewers):
+            stack.enter_context(Live(url, level=None))
+        yield
+
+
+@contextmanager
+def _serving(bundle: str) -> Iterator[_Service]:
+    """Run a service in a process of its own, without refinement, which would take what time is left."""
+    free = "tcp://127.0.0.1:*"
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-u", "-m", "service.cli", "serve", "--port", "0", "--results", folder]
+        command += ["--bundle", bundle, "--no-refine", "--images", free, "--images-bind"]
+        command += ["--positions", free, "--positions-bind"]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            try:
+                yield _Service(_page(process), process.pid)
+            finally:
+                process.terminate()
+
+
+def _page(process: subprocess.Popen[str]) -> str:
+    url = next(line for line in process.stdout or () if line.startswith("page: ")).split()[1]
+    patience_s = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < patience_s:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=1):  # noqa: S310 - our own service
+                return url
+        except urllib.error.URLError:
+            time.sleep(_POLL_S)
+    raise TimeoutError(f"{url} was not ready within {_PATIENCE_S:.0f} s")

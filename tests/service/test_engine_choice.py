@@ -1,0 +1,114 @@
+"""Which engine runs a bundle, and what is said of those that do not."""
+
+import sys
+import time
+
+import numpy as np
+import onnxruntime
+import pytest
+
+import service.engines.choice as choice
+from model.bundle import load_bundle
+from service.engines.choice import Candidate, choose_engine
+from service.engines.onnxruntime import OnnxRuntimeEngine
+from service.errors import EngineError
+
+NO_CUDA = "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
+
+
+def slowed(seconds):
+    """Return an engine of another name that takes longer over a batch."""
+
+    class Slowed(OnnxRuntimeEngine):
+        backend = f"slow by {seconds}"
+
+        def infer(self, counts):
+            time.sleep(seconds)
+            return super().infer(counts)
+
+    return Slowed
+
+
+@pytest.fixture
+def no_openvino(monkeypatch):
+    monkeypatch.setitem(sys.modules, "openvino", None)
+    monkeypatch.delitem(sys.modules, "service.engines.openvino", raising=False)
+
+
+@pytest.mark.skipif(not NO_CUDA, reason="this onnxruntime can use a GPU")
+def test_where_only_the_cpu_is_the_choice_says_why_not_the_others(loaded_bundle, no_openvino):
+    found = choose_engine(loaded_bundle, threads=1)
+    assert (found.engine.backend, found.engine.device) == ("onnxruntime", "cpu")
+    assert [str(candidate) for candidate in found.candidates] == [
+        "onnxruntime",
+        "not onnxruntime-cuda: this onnxruntime has no CUDAExecutionProvider",
+        "not openvino: openvino is not installed",
+    ]
+
+
+@pytest.mark.skipif(not NO_CUDA, reason="this onnxruntime can use a GPU")
+def test_an_engine_that_is_asked_for_is_never_replaced_by_another(loaded_bundle, no_openvino):
+    with pytest.raises(EngineError, match="no CUDAExecutionProvider"):
+        choose_engine(loaded_bundle, "onnxruntime-cuda", threads=1)
+    with pytest.raises(ModuleNotFoundError, match="openvino"):
+        choose_engine(loaded_bundle, "openvino", threads=1)
+
+
+def test_the_fastest_of_those_that_start_is_taken_and_told_first(loaded_bundle, monkeypatch):
+    engines = {"slow": slowed(0.02), "onnxruntime": slowed(0.0)}
+    monkeypatch.setattr(choice, "ENGINES", engines)
+    found = choose_engine(loaded_bundle, threads=1)
+    assert found.engine.backend == "slow by 0.0"
+    assert [candidate.name for candidate in found.candidates] == ["onnxruntime", "slow"]
+    fast, slow = (candidate.rate_hz for candidate in found.candidates)
+    assert fast > slow
+    assert str(found.candidates[1]).endswith("frames/s")
+
+
+def test_a_graph_that_no_engine_runs_is_refused_with_onnxruntimes_reason(bundle_maker, tmp_path):
+    bundle = load_bundle(bundle_maker(tmp_path))
+    bundle.onnx.write_bytes(b"no network")
+    with pytest.raises(EngineError, match="does not load"):
+        choose_engine(bundle, threads=1)
+
+
+def test_a_candidate_says_its_rate_or_why_it_does_not_run():
+    assert str(Candidate("openvino", rate_hz=161.6)) == "openvino 162 frames/s"
+    assert str(Candidate("openvino", why_not="not here")) == "not openvino: not here"
+
+
+@pytest.fixture
+def openvino_engine(loaded_bundle):
+    pytest.importorskip("openvino", reason="the extra [openvino] is not installed")
+    return choose_engine(loaded_bundle, "openvino", threads=1).engine
+
+
+@pytest.mark.parametrize("frames", [1, 3, 16])
+def test_openvino_says_what_onnxruntime_says(openvino_engine, tiny_engine, tiny_file, frames):
+    counts = tiny_file.frames(slice(0, frames))[:, None]
+    for ours, theirs in zip(openvino_engine.infer(counts), tiny_engine.infer(counts), strict=True):
+        assert (ours is None) == (theirs is None)
+        if ours is not None:
+            np.testing.assert_allclose(ours, theirs, rtol=1e-5, atol=1e-6)
+
+
+def test_the_next_batch_does_not_write_over_what_openvino_said_before(openvino_engine, tiny_file):
+    first = openvino_engine.infer(tiny_file.frames(slice(0, 2))[:, None])
+    kept = first.amplitude.copy()
+    openvino_engine.infer(tiny_file.frames(slice(2, 4))[:, None])
+    np.testing.assert_array_equal(first.amplitude, kept)
+
+
+@pytest.mark.parametrize("counts", [np.zeros((1, 1, 32, 40), "<u2"), np.zeros((1, 1, 32, 32), np.float32)])
+def test_openvino_does_not_cast_or_reshape_counts_in_silence(openvino_engine, counts):
+    with pytest.raises(EngineError, match="does not run"):
+        openvino_engine.infer(counts)
+
+
+@pytest.mark.gpu
+@pytest.mark.skipif(NO_CUDA, reason="onnxruntime has no CUDA here: it needs an NVIDIA GPU and [gpu]")
+def test_cuda_says_what_the_cpu_says(loaded_bundle, tiny_engine, tiny_file):
+    counts = tiny_file.frames(slice(0, 16))[:, None]
+    engine = choose_engine(loaded_bundle, "onnxruntime-cuda").engine
+    assert engine.device == "cuda"
+    np.testing.assert_allclose(engine.infer(counts).amplitude, tiny_engine.infer(counts).amplitude, rtol=1e-4)

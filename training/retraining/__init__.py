@@ -1,0 +1,1 @@
+"""The steps of `retrain`: label, train, judge, report, swap."""
