@@ -83,12 +83,15 @@ function linkNow() {
 }
 
 function remember() {
-  rememberTimer ??= setTimeout(() => {
-    rememberTimer = null;
-    const told = linkNow();
-    if (!isPane) history.replaceState(null, "", writeLink(told));
-    at("permalink").href = writeLink({ ...told, scan: state?.name ?? null });
-  }, REMEMBER_MS);
+  rememberTimer ??= setTimeout(rememberNow, REMEMBER_MS);
+}
+
+function rememberNow() {
+  clearTimeout(rememberTimer);
+  rememberTimer = null;
+  const told = linkNow();
+  if (!isPane) history.replaceState(null, "", writeLink(told));
+  at("permalink").href = writeLink({ ...told, scan: state?.name ?? null });
 }
 
 /** What two pages share: the place, and the colours of the one that has controls; each scan keeps its gauge. */
@@ -115,6 +118,7 @@ function follow(other) {
 function chooseView(next) {
   view = next;
   showChannel(view);
+  rememberNow(); // a reload may come at once
   adaptAndTell();
   tools.measure();
   if (state) showAround();
