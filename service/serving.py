@@ -20,11 +20,11 @@ def serving(settings: Settings) -> Iterator[tuple[App, WebServer]]:
     Raises:
         ConfigError, EngineError: it cannot run so.
     """
-    app = App(settings)
-    view = AppView(app)
-    web = WebServer(view, settings.host, settings.port, settings.token)
     with ExitStack() as stack:
-        stack.callback(app.stop)
+        app = App(settings)
+        stack.callback(app.stop)  # it holds its results folder from the first
+        view = AppView(app)
+        web = WebServer(view, settings.host, settings.port, settings.token)
         app.start()
         stack.callback(web.stop)
         web.start()

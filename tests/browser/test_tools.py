@@ -81,10 +81,10 @@ def test_a_large_mosaic_is_held_only_as_far_as_it_is_shown(page, server, view):
 def test_coarse_values_are_told_as_means(page, server, view):
     view.show("large", large_mosaic())
     page.open(f"{server.url}/#channel=amplitude")
-    page.until(lambda: page.ask(f"{PAGE}.held") == 64 + 16, PATIENCE_S)
+    page.until(lambda: page.ask(f"{PAGE}.held") == 16, PATIENCE_S)
     ActionChains(page.browser).move_to_element(page.find("#mosaic")).perform()
     page.until(lambda: page.find("#readout").is_displayed())
-    assert page.text("#read-level") == "mean of 4 × 4 px"
+    assert page.text("#read-level") == "mean of 8 × 8 px"
 
 
 def test_the_complex_object_has_hues_and_a_field_of_colours(star):

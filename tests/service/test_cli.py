@@ -41,9 +41,10 @@ def refused(*arguments, **options):
     done = ptycholive(*arguments, **options)
     assert "Traceback" not in done.stderr, done.stderr
     assert done.returncode == 2, done.stderr
-    (line,) = done.stderr.splitlines()
-    assert line.startswith("ptycholive: ")
-    return line
+    lines = done.stderr.splitlines()
+    assert len(lines) == 1, done.stderr
+    assert lines[0].startswith("ptycholive: ")
+    return lines[0]
 
 
 def found(path, group=cli):

@@ -11,7 +11,7 @@ from model.scans import open_scan, write_scan
 from training.datasets.loaders import labelled_from_scan
 from training.evaluate import FIGURES, REPORT, cautions, command
 from training.judging.evaluation import evaluate_set, paint
-from training.judging.foretelling import CANDIDATES, CONFIDENCE
+from training.judging.foretelling import CANDIDATES, SHOWN
 from training.judging.iterative import IterativeSettings
 from training.judging.predictor import Predictor, count_macs, open_model
 from training.plan import TrainingPlan, configure
@@ -252,7 +252,7 @@ def test_the_report_says_what_tells_where_the_network_is_wrong(left):
     judged, unjudged = told["scans"]
     spearman = {row["candidate"]: row["frames"] for row in judged["foretelling"]["rankings"]}
     assert list(spearman) == list(CANDIDATES)
-    assert -1 <= spearman[CONFIDENCE] <= 1
+    assert -1 <= spearman[SHOWN] <= 1
     assert np.shape(judged["foretelling"]["calibration"]["mosaic"]) == (10, 2)
     assert judged["stitching"][0]["phase_rms_rad"] > 0
     assert (unjudged["foretelling"], unjudged["stitching"]) == (None, [])
