@@ -48,6 +48,9 @@ class Prometheus:
     def __init__(self, url: str) -> None:
         self._http = httpx.Client(base_url=url, trust_env=False)
 
+    def close(self) -> None:
+        self._http.close()
+
     def get(self, path: str, **asked: str) -> httpx.Response:
         return self._http.get(path, params=asked)
 
@@ -89,11 +92,12 @@ def prometheus(
             [tool("prometheus"), *(f"--{name}={value}" for name, value in options.items())],
             stdout=log, stderr=log,
         )  # fmt: skip
+    running = Prometheus(f"http://{address}")
     try:
-        running = Prometheus(f"http://{address}")
         processes.until(lambda: _is_ready(running), "Prometheus is ready")
         yield running
     finally:
+        running.close()
         process.terminate()
         process.wait(30)
 
