@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
 from pathlib import Path
+from types import ModuleType
+from typing import Any
 
 import numpy as np
 import onnx
+import processes as beside
 import pytest
 from numpy.typing import NDArray
 from onnx import TensorProto, helper
@@ -170,3 +173,16 @@ def tiny_scan(tmp_path_factory: pytest.TempPathFactory) -> Path:
         detector_pixel_m=DETECTOR_PIXEL_M,
     )
     return path
+
+
+@pytest.fixture(scope="session")
+def processes() -> ModuleType:
+    """Return what starts services and detectors as processes of their own, `tools/processes.py`."""
+    return beside
+
+
+@pytest.fixture(scope="module")
+def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
+    """Start services as processes of their own; they end with the file."""
+    with beside.services(lambda: tmp_path_factory.mktemp("service")) as start:
+        yield start

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
+import processes
 import pytest
 from selenium import webdriver
 from selenium.webdriver.common.by import By
@@ -28,7 +29,6 @@ FLAGS = (
 SCREEN = (1366, 768)
 ROOT = Path(__file__).parents[2]
 StarView = runpy.run_path(str(ROOT / "tests/service/web/star_view.py"))["StarView"]
-PROCESSES = runpy.run_path(str(ROOT / "tests/journey/processes.py"))
 
 
 class Page:
@@ -130,5 +130,5 @@ def server(view: Any) -> Iterator[WebServer]:
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     """Start services as processes of their own; they end with the file."""
-    with PROCESSES["services"](lambda: tmp_path_factory.mktemp("service")) as start:
+    with processes.services(lambda: tmp_path_factory.mktemp("service")) as start:
         yield start

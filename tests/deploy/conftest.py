@@ -2,12 +2,11 @@
 
 from __future__ import annotations
 
-import runpy
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from pathlib import Path
-from types import SimpleNamespace
+from types import ModuleType
 from typing import Any
 
 import httpx
@@ -15,12 +14,6 @@ import pytest
 import yaml
 
 DEPLOY = Path(__file__).parents[2] / "deploy"
-
-
-@pytest.fixture(scope="session")
-def processes() -> SimpleNamespace:
-    """What the journeys' `processes.py` defines."""
-    return SimpleNamespace(**runpy.run_path(str(Path(__file__).parents[1] / "journey/processes.py")))
 
 
 @pytest.fixture(scope="session")
@@ -35,7 +28,7 @@ def tool() -> Callable[[str], str]:
 
 
 @pytest.fixture(scope="module")
-def service(processes: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
+def service(processes: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A service that records, so that all of its metrics are told."""
     folder = tmp_path_factory.mktemp("watched")
     with processes.services(lambda: folder) as serve:
@@ -69,7 +62,7 @@ class Prometheus:
 @pytest.fixture(scope="module")
 def prometheus(
     service: Any,
-    processes: SimpleNamespace,
+    processes: ModuleType,
     tool: Callable[[str], str],
     tmp_path_factory: pytest.TempPathFactory,
 ) -> Iterator[Prometheus]:

@@ -1,14 +1,11 @@
-"""Programs that others wrote, each in a process of its own, and our service beside them."""
+"""Programs that others wrote, each in a process of its own."""
 
 from __future__ import annotations
 
 import os
-import runpy
 import subprocess
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from pathlib import Path
-from types import SimpleNamespace
-from typing import Any
 
 import pytest
 
@@ -54,18 +51,3 @@ def peers() -> Iterator[Peers]:
     peers = Peers(programs)
     yield peers
     peers.close()
-
-
-@pytest.fixture(scope="session")
-def processes() -> SimpleNamespace:
-    """What `journey/processes.py` defines."""
-    return SimpleNamespace(**runpy.run_path(str(ROOT / "tests/journey/processes.py")))
-
-
-@pytest.fixture(scope="module")
-def serve(
-    processes: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Any]]:
-    """Start services; they end with the file."""
-    with processes.services(lambda: tmp_path_factory.mktemp("service")) as start:
-        yield start

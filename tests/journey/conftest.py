@@ -2,28 +2,10 @@
 
 from __future__ import annotations
 
-import runpy
-from collections.abc import Callable, Iterator
-from pathlib import Path
-from types import SimpleNamespace
+from collections.abc import Callable
 from typing import Any
 
 import pytest
-
-
-@pytest.fixture(scope="session")
-def processes() -> SimpleNamespace:
-    """What `processes.py` defines."""
-    return SimpleNamespace(**runpy.run_path(str(Path(__file__).with_name("processes.py"))))
-
-
-@pytest.fixture(scope="module")
-def serve(
-    processes: SimpleNamespace, tmp_path_factory: pytest.TempPathFactory
-) -> Iterator[Callable[..., Any]]:
-    """Start services; they end with the file."""
-    with processes.services(lambda: tmp_path_factory.mktemp("service")) as start:
-        yield start
 
 
 @pytest.fixture(scope="module")

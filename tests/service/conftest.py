@@ -2,16 +2,16 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterable, Iterator
 from contextlib import ExitStack
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
 import pytest
 import zmq
 from prometheus_client.parser import text_string_to_metric_families
+from waiting import until
 
 from model.scans import ScanFile, open_scan
 from service.config import Settings
@@ -27,9 +27,6 @@ from service.sources import decoder_for
 EVENT_S = 1e-3
 TICK_S = 0.01
 LOOPBACK = "tcp://127.0.0.1:*"
-PATIENCE_S = 30.0  # on a loaded machine
-
-Found = TypeVar("Found")
 
 
 class Journey:
@@ -129,15 +126,6 @@ def stream(tiny_file: ScanFile) -> Callable[..., list[Event]]:
         ]
 
     return replayed
-
-
-def until(condition: Callable[[], Found], what: str) -> Found:
-    """Wait until the condition holds, and return what it found."""
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline_s, f"{what}: not within {PATIENCE_S:.0f} s"
-        time.sleep(0.01)
-    return found
 
 
 class Service:

@@ -11,6 +11,7 @@ import msgspec
 import numpy as np
 import pytest
 import zmq
+from waiting import until
 from websockets.sync.client import connect
 
 import service.app
@@ -28,13 +29,6 @@ FRAMES = 64
 LOOPBACK = "tcp://127.0.0.1:*"
 OWN_POSITIONS = {"positions": LOOPBACK, "positions_bind": True}
 PATIENCE_S = 30.0
-
-
-def wait_for(condition):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 class SlowEngine(OnnxRuntimeEngine):
@@ -104,13 +98,13 @@ def test_the_start_and_end_of_a_position_stream_are_not_those_of_the_scan(serve,
     start, (_, *frames, end) = running.messages(positions="stream")[0], running.messages()
     detector, positions = running.sender(0), running.sender(1)
     detector.send_multipart(start)
-    wait_for(lambda: running.app.runs.current())
+    until(lambda: running.app.runs.current())
     planned = ScanStart("tiny", (1, 1), np.dtype("<u1"), frames=FRAMES, positions_m=tiny_file.positions_m)
     positions.send_multipart(native.encode_start(planned))
     positions.send_multipart(native.encode_end(ScanEnd("tiny", 1000)))
     for parts in frames:
         detector.send_multipart(parts)
-    wait_for(lambda: running.stitched() == FRAMES)
+    until(lambda: running.stitched() == FRAMES)
     assert running.app.runs.current() is not None
     detector.send_multipart(end)
     counts = running.finished().ledger.counts()
@@ -154,7 +148,7 @@ def test_stopping_in_the_middle_of_a_scan_writes_its_result(serve):
     sender = running.sender()
     for parts in running.messages()[:41]:
         sender.send_multipart(parts)
-    wait_for(lambda: running.stitched() >= 32)
+    until(lambda: running.stitched() >= 32)
     running.stop()
     with h5py.File(running.results / "tiny.h5") as file:
         assert file["entry/ledger/stitched"][()] == 40
@@ -170,7 +164,7 @@ def test_frames_that_wait_when_the_service_stops_are_reconstructed_or_counted(se
     sender = running.sender()
     for parts in running.messages():
         sender.send_multipart(parts)
-    wait_for(lambda: running.app.intakes[0].messages == FRAMES + 2)
+    until(lambda: running.app.intakes[0].messages == FRAMES + 2)
     running.stop()
     run = running.app.runs.get("tiny")
     counts = run.ledger.counts()
@@ -185,7 +179,7 @@ def test_two_scans_of_one_name_are_two_results(serve):
     running.replay()
     running.finished()
     running.replay(frames=30)
-    wait_for(lambda: running.app.store.file("tiny").name != "tiny.h5")
+    until(lambda: running.app.store.file("tiny").name != "tiny.h5")
     frames = []
     for path in sorted(running.results.glob("tiny*.h5"), key=lambda path: len(path.name)):
         with h5py.File(path) as file:
@@ -198,7 +192,7 @@ def test_only_the_last_scans_stay_in_memory_but_all_are_counted(serve):
     running = serve(keep_scans=2)
     for number in range(4):
         running.replay(scan=f"scan-{number}", frames=20)
-        wait_for(lambda number=number: running.app.store.file(f"scan-{number}"))
+        until(lambda number=number: running.app.store.file(f"scan-{number}"))
     assert [scan["scan"] for scan in running.get("/api/scans")] == ["scan-3", "scan-2"]
     assert running.report("scan-0") is None
     assert running.metrics()["ptycholive_frames_total"]["stitched",] == 80

@@ -1,12 +1,12 @@
 """What a peer may send by mistake or malice: it is refused, counted and told, and the next scan is whole."""
 
 import random
-import time
 
 import cbor2
 import msgspec
 import numpy as np
 import pytest
+from waiting import until
 
 from service.faults import Faults
 from service.messages import ScanEnd, ScanStart
@@ -16,14 +16,6 @@ from service.wire.pixels import DEFAULT_LIMITS
 FRAMES = 64
 LOOPBACK = "tcp://127.0.0.1:*"
 BOTH = [("native", 0), ("dectris-v2", 0), ("dectris-v2", 1)]
-PATIENCE_S = 30.0
-
-
-def wait_for(condition):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 def garbage(messages):
@@ -49,7 +41,7 @@ def test_thousands_of_bad_messages_do_not_spoil_the_next_scan(serve, images_form
     sender, bad = running.sender(socket), list(garbage(running.messages()))
     for parts in bad:
         sender.send_multipart(parts)
-    wait_for(lambda: running.app.intakes[socket].messages == len(bad))
+    until(lambda: running.app.intakes[socket].messages == len(bad))
     assert running.app.intakes[socket].refused > 0.9 * len(bad)
     running.replay()
     counts = running.finished().ledger.counts()
@@ -62,7 +54,7 @@ def test_a_flood_is_counted_in_full_and_told_in_a_few_lines(serve, caplog):
     sender = running.sender()
     for number in range(2000):
         sender.send(b"garbage %d" % number)
-    wait_for(lambda: running.app.intakes[0].refused == 2000)
+    until(lambda: running.app.intakes[0].refused == 2000)
     status = running.get("/api/status")
     assert (status["sources"][0]["messages"], status["sources"][0]["refused"]) == (2000, 2000)
     assert len(status["warnings"]) <= 20
@@ -82,7 +74,7 @@ def test_garbage_between_the_frames_of_a_scan_costs_none_of_them(serve):
 def test_a_stream_of_another_format_is_told(serve):
     running = serve(images_format="native")
     running.replay(format="dectris-v2")
-    wait_for(lambda: running.app.intakes[0].refused == FRAMES + 2)
+    until(lambda: running.app.intakes[0].refused == FRAMES + 2)
     assert any("not a native message" in line for line in running.get("/api/status")["warnings"])
     assert running.get("/api/scans") == []
 
@@ -92,9 +84,9 @@ def test_a_sender_cut_off_in_mid_scan_for_a_part_too_large_is_told(serve):
     sender, messages = running.sender(), running.messages(format="native")
     for parts in messages[:30]:
         sender.send_multipart(parts)
-    wait_for(lambda: running.stitched() > 0)
+    until(lambda: running.stitched() > 0)
     sender.send(bytes(DEFAULT_LIMITS.max_message_bytes + 1))
-    wait_for(lambda: any("went away in the middle" in line for line in running.app.warnings))
+    until(lambda: any("went away in the middle" in line for line in running.app.warnings))
     for parts in messages[30:]:
         sender.send_multipart(parts)
     assert running.finished().ledger.counts().stitched == FRAMES
@@ -104,7 +96,7 @@ def test_a_sender_that_leaves_after_the_end_is_no_matter(serve):
     running = serve()
     running.replay()
     running.finished()
-    wait_for(lambda: running.app.intakes[0].lost_peers > 0)
+    until(lambda: running.app.intakes[0].lost_peers > 0)
     assert list(running.app.warnings) == []
 
 

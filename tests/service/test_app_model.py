@@ -1,20 +1,13 @@
 """Another model while the service runs, over HTTP: no frame is lost, and a bad bundle changes nothing."""
 
 import json
-import time
 from concurrent.futures import ThreadPoolExecutor
 
 import pytest
+from waiting import until
 
 PATIENCE_S = 30.0
 FRAMES = 64
-
-
-def wait_for(condition):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 def damaged(path):
@@ -37,7 +30,7 @@ def test_a_hot_swap_in_mid_scan_loses_no_frame(serve, bundle_maker, tmp_path):
     sender, messages = running.sender(), running.messages()
     for parts in messages[:31]:
         sender.send_multipart(parts)
-    wait_for(lambda: running.app.intakes[0].messages == 31)
+    until(lambda: running.app.intakes[0].messages == 31)
     answer = running.http.post("/api/model", json={"bundle": str(brighter)}, timeout=PATIENCE_S)
     assert answer.raise_for_status().json()["name"] == "brighter"
     for parts in messages[31:]:
@@ -86,7 +79,7 @@ def test_a_model_that_does_not_fit_the_running_scan_is_refused(serve, bundle_mak
     sender, messages = running.sender(), running.messages()
     for parts in messages[:31]:
         sender.send_multipart(parts)
-    wait_for(lambda: running.app.runs.current())
+    until(lambda: running.app.runs.current())
     answer = running.http.post("/api/model", json={"bundle": str(bundle_maker(tmp_path, "other", **shapes))})
     assert answer.status_code == 422
     for parts in messages[31:]:

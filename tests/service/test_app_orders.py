@@ -1,17 +1,8 @@
 """What an operator can tell a running service over HTTP: abort a scan, turn the frames of the next one."""
 
-import time
+from waiting import until
 
 FRAMES = 64
-PATIENCE_S = 30.0
-
-
-def wait_for(condition):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-    return found
 
 
 def begin(running, messages):
@@ -19,8 +10,8 @@ def begin(running, messages):
     sender, half = running.sender(), len(messages) // 2
     for parts in messages[:half]:
         sender.send_multipart(parts)
-    wait_for(lambda: (run := running.app.runs.current()) and run.ledger.counts().received >= 16)
-    wait_for(lambda: running.app.inbox.frames == 0 and running.app.intakes[0].messages == half)
+    until(lambda: (run := running.app.runs.current()) and run.ledger.counts().received >= 16)
+    until(lambda: running.app.inbox.frames == 0 and running.app.intakes[0].messages == half)
     return sender, messages[half:]
 
 
@@ -37,7 +28,7 @@ def test_an_aborted_scan_ends_at_once_with_its_result(serve):
     assert told["missing"] == [[counts.received, FRAMES - 1]] or told["missing"] == []
     for parts in rest:  # the detector goes on: its frames are strays, and no scan begins again
         sender.send_multipart(parts)
-    wait_for(lambda: running.metrics()["ptycholive_stray_frames_total"][()] > 0)
+    until(lambda: running.metrics()["ptycholive_stray_frames_total"][()] > 0)
     running.replay(scan="next")
     assert running.finished("next").ledger.counts().stitched == FRAMES
 

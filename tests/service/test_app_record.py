@@ -1,10 +1,10 @@
 """A service that records while it stitches: what it writes, who may tell it to, and what it leaves alone."""
 
 import threading
-import time
 
 import numpy as np
 import pytest
+from waiting import until
 
 import service.recording.recorder
 from model.scans import open_scan
@@ -16,14 +16,6 @@ FRAMES = 64
 PATIENCE_S = 30.0
 LOOPBACK = "tcp://127.0.0.1:*"
 STREAM = {"positions": LOOPBACK, "positions_bind": True}
-
-
-def wait_for(condition):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-    return found
 
 
 def record(running, on):
@@ -41,7 +33,7 @@ def test_what_is_stitched_is_recorded_whole(serve, scans, tiny_file, format_, po
     running = serve(images_format=format_, record=str(scans), **positions)
     running.replay()
     running.finished()
-    with open_scan(wait_for(lambda: next(scans.glob("tiny.cxi"), None))) as scan:
+    with open_scan(until(lambda: next(scans.glob("tiny.cxi"), None))) as scan:
         assert np.array_equal(scan.frames(), tiny_file.frames())
         assert np.array_equal(scan.positions_m, tiny_file.positions_m)
 
@@ -50,7 +42,7 @@ def test_a_recording_holds_what_the_detector_sent_and_not_what_the_door_made_of_
     running = serve(record=str(scans), orientation="rotate90", positions_axes="x,-y", bin=1)
     running.replay()
     running.finished()
-    with open_scan(wait_for(lambda: next(scans.glob("tiny.cxi"), None))) as scan:
+    with open_scan(until(lambda: next(scans.glob("tiny.cxi"), None))) as scan:
         assert np.array_equal(scan.frames(), tiny_file.frames())
         assert np.array_equal(scan.positions_m, tiny_file.positions_m)
 
@@ -59,7 +51,7 @@ def test_a_recorded_scan_is_stitched_to_the_same_mosaic_bit_by_bit(serve, scans)
     running = serve(record=str(scans), batch_deadline_s=30.0, refine=False)
     running.replay()
     first = running.finished().mosaic
-    with open_scan(wait_for(lambda: next(scans.glob("tiny.cxi"), None))) as scan:
+    with open_scan(until(lambda: next(scans.glob("tiny.cxi"), None))) as scan:
         run_replay(
             scan,
             ReplayPlan("again", format="dectris-v2"),
@@ -77,13 +69,13 @@ def test_recording_is_begun_in_the_middle_of_a_scan_and_ended_over_http(serve, s
     sender, (start, *frames, _) = running.sender(), running.messages()
     for parts in [start, *frames[:20]]:
         sender.send_multipart(parts)
-    wait_for(lambda: running.stitched() >= 16 and running.app.intakes[0].messages == 21)
+    until(lambda: running.stitched() >= 16 and running.app.intakes[0].messages == 21)
     assert record(running, on=True).json()["on"] is True
     for parts in frames[20:50]:
         sender.send_multipart(parts)
-    wait_for(lambda: running.get("/api/status")["recording"]["frames"] == 30)
+    until(lambda: running.get("/api/status")["recording"]["frames"] == 30)
     record(running, on=False)
-    with open_scan(wait_for(lambda: next(scans.glob("tiny.cxi"), None))) as scan:
+    with open_scan(until(lambda: next(scans.glob("tiny.cxi"), None))) as scan:
         assert list(scan.frame_numbers) == list(range(20, 50))
 
 
@@ -128,7 +120,7 @@ def test_a_disk_that_is_stuck_costs_the_recording_frames_and_the_reconstruction_
     finally:
         StuckDisk.free.set()
     assert 0 < lost < FRAMES
-    with open_scan(wait_for(lambda: next(scans.glob("tiny.cxi"), None))) as scan:
+    with open_scan(until(lambda: next(scans.glob("tiny.cxi"), None))) as scan:
         assert len(scan) == FRAMES - lost
 
 

@@ -2,12 +2,12 @@
 
 import re
 import threading
-import time
 from contextlib import ExitStack
 
 import numpy as np
 import pytest
 import zmq
+from waiting import until
 
 from service.check import check_all
 from service.config import Settings
@@ -70,14 +70,6 @@ def peer():
 
     yield open_
     context.destroy(linger=0)
-
-
-def until(condition):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-    return found
 
 
 @pytest.mark.parametrize("transport", ["tcp", "ipc"])

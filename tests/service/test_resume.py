@@ -1,10 +1,10 @@
 """What is kept of a running scan, and what the next service makes of it."""
 
 import shutil
-import time
 
 import numpy as np
 import pytest
+from waiting import until
 
 from service.ledger import Ledger
 from service.messages import ScanStart, Tiles
@@ -18,21 +18,12 @@ from service.sources import Received
 RUNNING = ".running"
 FRAMES, KEPT = 64, 20
 QUIET = {"refine": False, "snapshot_s": 0.05, "images_format": "native"}
-PATIENCE_S = 30.0
-
-
-def wait_for(condition):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not (found := condition()):
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
-    return found
 
 
 def next_snapshot(results):
     (snapshot,) = (results / RUNNING).glob("*/snapshot")
     before_ns = snapshot.stat().st_mtime_ns
-    wait_for(lambda: snapshot.stat().st_mtime_ns > before_ns)
+    until(lambda: snapshot.stat().st_mtime_ns > before_ns)
 
 
 @pytest.fixture
@@ -42,7 +33,7 @@ def left(serve, tmp_path):
     sender = service.sender()
     for message in service.messages()[: KEPT + 1]:
         sender.send_multipart(message)
-    wait_for(lambda: service.stitched() == KEPT)
+    until(lambda: service.stitched() == KEPT)
     next_snapshot(service.results)
     next_snapshot(service.results)
     results = tmp_path / "after"
@@ -65,7 +56,7 @@ def send_rest(service):
 
 def test_a_scan_goes_on_where_the_service_before_was_killed(serve, left):
     service = serve(results=str(left), **QUIET)
-    wait_for(lambda: service.stitched() == KEPT)
+    until(lambda: service.stitched() == KEPT)
     assert service.app.runs.get("tiny").placed()[0].tolist() == list(range(KEPT))
     send_rest(service)
     run = service.finished()
@@ -83,7 +74,7 @@ def test_a_scan_whose_stream_never_comes_back_is_ended_with_its_result(serve, le
         {"never_arrived": FRAMES - KEPT},
     )
     assert any("since the service is back" in line for line in service.report()["warnings"])
-    wait_for(lambda: not list(left.glob(f"{RUNNING}/*")))
+    until(lambda: not list(left.glob(f"{RUNNING}/*")))
 
 
 def cut(path):
@@ -143,7 +134,7 @@ def test_a_snapshot_of_another_model_or_geometry_is_put_aside_and_the_scan_begin
 
 def test_of_two_services_with_one_folder_the_second_says_that_it_cannot_go_on_if_it_is_killed(serve, left):
     first = serve(results=str(left), **QUIET)
-    wait_for(lambda: first.stitched() == KEPT)
+    until(lambda: first.stitched() == KEPT)
     second = serve(results=str(left), **QUIET)
     (line,) = second.get("/api/status")["warnings"]
     assert "another service writes its results" in line
@@ -190,7 +181,7 @@ def test_of_two_scans_of_one_name_the_one_that_was_begun_last_goes_on(serve, lef
     (path,) = (left / RUNNING).iterdir()
     shutil.copytree(path, left / RUNNING / "tiny.1")
     service = serve(results=str(left), **QUIET)
-    wait_for(lambda: service.stitched() == KEPT)
+    until(lambda: service.stitched() == KEPT)
     assert any("begun anew under the same name" in line for line in service.get("/api/status")["warnings"])
     send_rest(service)
     assert service.finished().ledger.counts().stitched == FRAMES
@@ -201,7 +192,7 @@ def test_starts_that_never_become_a_scan_leave_only_a_few_folders(tmp_path):
     for number in range(20):
         start = ScanStart(f"scan-{number}", (2, 2), np.dtype("<u2"))
         keeper.hear(Received((start,), 1, parts=[b"start"], received_ns=1))
-    wait_for(lambda: len(list((tmp_path / RUNNING).iterdir())) <= 4)
+    until(lambda: len(list((tmp_path / RUNNING).iterdir())) <= 4)
     keeper.close()
     assert not (tmp_path / RUNNING).exists()
 

@@ -1,25 +1,16 @@
 """Another client that pulls from the same detector gets every other frame; it is told while the scan runs."""
 
-import time
-
 import numpy as np
 import zmq
+from waiting import until
 
 from service.messages import Image, ScanStart
 from service.wire import dectris_v2
 from service.wire.dectris_v2 import SentSeries
 
 FRAMES = 600
-PATIENCE_S = 30.0
 BLANK = np.zeros((32, 32), "<u2")
 SERIES = SentSeries(ScanStart("dealt", BLANK.shape, BLANK.dtype), 1)
-
-
-def until(condition):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.01)
 
 
 def test_frames_that_a_second_client_pulls_are_told_while_the_scan_runs(serve, tmp_path):

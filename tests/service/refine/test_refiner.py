@@ -5,17 +5,11 @@ import time
 from contextlib import contextmanager
 
 import pytest
+from waiting import until
 
 from service.refine.refiner import Refiner
 
 PATIENCE_S = 30.0
-
-
-def until(condition):
-    deadline_s = time.monotonic() + PATIENCE_S
-    while not condition():
-        assert time.monotonic() < deadline_s
-        time.sleep(0.005)
 
 
 @contextmanager

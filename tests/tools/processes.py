@@ -7,13 +7,14 @@ import re
 import signal
 import subprocess
 import sys
-import time
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
+from functools import partial
 from pathlib import Path
-from typing import Any, TypeVar
+from typing import Any
 
 import httpx
+import waiting
 import zmq
 from prometheus_client.parser import text_string_to_metric_families
 
@@ -22,16 +23,7 @@ COMMAND = Path(sys.executable).with_name("ptycholive")
 FREE = "tcp://127.0.0.1:*"
 PATIENCE_S = 60.0  # the machine may be busy
 
-Found = TypeVar("Found")
-
-
-def until(condition: Callable[[], Found], what: str, timeout_s: float = PATIENCE_S) -> Found:
-    """Wait until the condition holds, and return what it found."""
-    deadline_s = time.monotonic() + timeout_s
-    while not (found := condition()):
-        assert time.monotonic() < deadline_s, f"{what}: not within {timeout_s:.0f} s"
-        time.sleep(0.05)
-    return found
+until = partial(waiting.until, timeout_s=PATIENCE_S)
 
 
 def free_endpoint() -> str:
