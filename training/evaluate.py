@@ -4,12 +4,9 @@ from __future__ import annotations
 
 import json
 import shlex
-import sys
-from collections.abc import Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from datetime import datetime
-from functools import partial
 from pathlib import Path
 from typing import Any, get_args
 
@@ -25,6 +22,7 @@ from training.judging.held_out_trust import HeldOutScan, judge_held_out
 from training.judging.iterative import Engine, IterativeSettings
 from training.judging.metrics import as_json
 from training.judging.predictor import Predictor, open_model
+from training.progress import shown_of
 from training.provenance import environment
 from training.reporting.findings import Rival, ScanFindings, judge_scan
 from training.reporting.raced import race_figures, resemblance_figures
@@ -177,20 +175,11 @@ def _mosaic_figures(mosaic: JudgedMosaic) -> dict[str, Any]:
     }
 
 
-@contextmanager
-def _bar(label: str, what: str, length: int) -> Iterator[Any]:
-    """Show a progress bar on a terminal."""
-    with click.progressbar(
-        length=length, label=f"{label}: {what}", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
-        yield bar.update
-
-
 def _judge(path: Path, model: Predictor, options: dict[str, Any]) -> ScanFindings:
     engines = [
         IterativeSettings(engine, options["iterations"], device="cpu") for engine in options["engines"]
     ]
-    bar = partial(_bar, path.name)
+    bar = shown_of(path.name)
     with open_scan(path) as scan:
         frames, words = _frames_of(scan, options)
         found = judge_scan(scan, model, engines, options["limit"], bar, frames, options["against_time"])
@@ -305,7 +294,7 @@ def command(model: str, data: tuple[Path, ...], **options: Any) -> None:
     try:
         predictor = open_model(model)
         found = [_judge(path, predictor, options) for path in data]
-        held_out = list(judge_held_out(predictor, options["held_out"], partial(_bar, "held out")))
+        held_out = list(judge_held_out(predictor, options["held_out"], shown_of("held out")))
         origin = _origin(model, data, options)
         out.mkdir(parents=True, exist_ok=True)
         write_report(out / REPORT, contents(found, held_out, predictor, origin))

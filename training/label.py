@@ -22,12 +22,13 @@ def label(path: Path, out: Path, probe: str, modes: int | None, settings: Iterat
         ValueError: they do not fit each other, or the engine diverged.
     """
     with open_scan(path) as scan, counted("Reconstructing", settings.iterations) as progress:
-        frames, pixel_m = scan_frames(scan, probe_of(probe, scan.frames(), modes))
+        counts = scan.frames()
+        frames, pixel_m = scan_frames(scan, counts, probe_of(probe, counts, scan.mask, modes))
         found = iterate(frames, settings, progress)
         method = (
             f"{settings.engine} of pty-chi, {settings.iterations} iterations, probe from {Path(probe).name}"
         )
-        write_labelled(out, scan, found, pixel_m, method)
+        write_labelled(out, scan, counts, found, pixel_m, method)
     empty, last = found.residuals[0], found.residuals[found.iterations]
     return (
         f"{out}: forward residual {last:.4f} (empty object: {empty:.4f}) after {found.iterations} iterations "
@@ -45,11 +46,6 @@ Example:
 @click.argument("scan", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
     "--out", type=click.Path(path_type=Path, dir_okay=False), required=True, help="Scan file to write."
-)
-@click.option(
-    "--probe",
-    help="To start from: a bundle, by folder or name; a scan file with a reference; or a .npy.  "
-    "[default: the scan's own reference]",
 )
 @engine_options
 def command(scan: Path, out: Path, probe: str | None, modes: int | None, **options: Any) -> None:

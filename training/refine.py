@@ -50,12 +50,14 @@ def refine(
         ValueError: they do not fit each other, or the engine diverged.
     """
     with open_scan(path) as scan:
-        frames, pixel_m = scan_frames(scan, probe_of(probe, scan.frames(), modes), read_start(start))
+        counts = scan.frames()
+        lit = probe_of(probe, counts, scan.mask, modes)
+        frames, pixel_m = scan_frames(scan, counts, lit, read_start(start))
         with counted("From the mosaic", settings.iterations) as progress:
             found = iterate(frames, settings, progress, checks=settings.iterations)
         if out is not None:
             method = f"{settings.engine} of pty-chi, {settings.iterations} iterations from {start.name}"
-            write_labelled(out, scan, found, pixel_m, method)
+            write_labelled(out, scan, counts, found, pixel_m, method)
         if not compare:
             return Refined(found, None)
         empty = replace(frames, start=np.ones_like(frames.start))
@@ -107,11 +109,6 @@ Example:
     "--out",
     type=click.Path(path_type=Path, dir_okay=False),
     help="Scan file to write, with the reconstruction beside the frames.",
-)
-@click.option(
-    "--probe",
-    help="To start from: a bundle, by folder or name; a scan file with a reference; or a .npy.  "
-    "[default: the scan's own reference]",
 )
 @click.option("--compare", is_flag=True, help="Start from an empty object too, and tell the difference.")
 @engine_options

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.bundle import Bundle
-from service.engine import Inferred
+from service.engine import Engine, Inferred
 from service.errors import EngineError
 
 OUTPUTS = ("amplitude", "cos", "sin")
@@ -49,6 +49,16 @@ def as_inferred(names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> Inferre
     """Return outputs (n, 1, h, w) and (n,) by name, the planes without their channel's axis."""
     planes = [array[:, 0] if array.ndim == 4 else array for array in arrays]
     return Inferred(**dict(zip(names, planes, strict=True)))
+
+
+def try_batches(engine: Engine) -> None:
+    """Run batches of two sizes: a graph that is exported for one cannot take another.
+
+    Raises:
+        EngineError: it does not.
+    """
+    for frames in (1, 2):
+        engine.infer(blank_frames(engine.bundle, frames))
 
 
 def blank_frames(bundle: Bundle, frames: int) -> NDArray[Any]:

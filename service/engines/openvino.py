@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle
 from service.engine import Inferred
-from service.engines.graph import as_inferred, blank_frames, checked_outputs, one_line
+from service.engines.graph import as_inferred, checked_outputs, one_line, try_batches
 from service.errors import EngineError
 
 
@@ -51,8 +51,7 @@ class OpenVinoEngine:
             bundle, _shapes(self._compiled.inputs), _shapes(self._compiled.outputs)
         )
         self._request = self._compiled.create_infer_request()
-        for frames in (1, 2):  # a graph that is exported for one size of batch cannot take another
-            self.infer(blank_frames(bundle, frames))
+        try_batches(self)
 
     def infer(self, counts: NDArray[Any]) -> Inferred:
         """Return what the network says, as far as its graph has the outputs.

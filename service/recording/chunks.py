@@ -90,9 +90,8 @@ class Storage:
             kept = _framed(pixels) if pixels.encoding == "lz4" else pixels.blob
             if kept is not None:
                 return kept, _WITH_FILTER
-        return unpacked(pixels).astype(
-            self.dtype
-        ).tobytes(), _WITH_FILTER if self.filter is None else _WITHOUT_FILTER
+        plain = unpacked(pixels).astype(self.dtype).tobytes()
+        return plain, _WITH_FILTER if self.filter is None else _WITHOUT_FILTER
 
     def packed(self, blob: bytes, without: int) -> PackedPixels:
         """Return the frame of a chunk, with the mask of the filters that it goes without."""

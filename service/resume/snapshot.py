@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+from typing import TypeVar
 
 import msgspec
 import numpy as np
@@ -135,6 +136,9 @@ class Snapshot(msgspec.Struct, frozen=True, kw_only=True):
         return sums.reshape(SUMS, self.block_px, self.block_px)
 
 
+Kept = TypeVar("Kept", Snapshot, Opening)
+
+
 def encode(kept: Snapshot | Opening) -> bytes:
     """Return it as bytes."""
     return msgspec.msgpack.encode(kept)
@@ -146,10 +150,7 @@ def decode_snapshot(content: bytes) -> Snapshot:
     Raises:
         SnapshotError: it says something else.
     """
-    try:
-        return msgspec.msgpack.decode(content, type=Snapshot)
-    except (msgspec.DecodeError, RecursionError) as error:
-        raise SnapshotError(f"the snapshot is not understood: {error}") from error
+    return _decoded(content, Snapshot, "the snapshot")
 
 
 def decode_opening(content: bytes) -> Opening:
@@ -158,10 +159,14 @@ def decode_opening(content: bytes) -> Opening:
     Raises:
         SnapshotError: it says something else.
     """
+    return _decoded(content, Opening, "the start of the scan")
+
+
+def _decoded(content: bytes, kind: type[Kept], what: str) -> Kept:
     try:
-        return msgspec.msgpack.decode(content, type=Opening)
+        return msgspec.msgpack.decode(content, type=kind)
     except (msgspec.DecodeError, RecursionError) as error:
-        raise SnapshotError(f"the start of the scan is not understood: {error}") from error
+        raise SnapshotError(f"{what} is not understood: {error}") from error
 
 
 def _rows(content: bytes) -> Float64:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import sys
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any, Final, TypeVar, get_args
@@ -10,11 +9,17 @@ from typing import Any, Final, TypeVar, get_args
 import click
 
 from training.judging.ptychi_engine import Device, Engine, IterativeSettings
+from training.progress import shown
 
 Command = TypeVar("Command", bound=Callable[..., Any])
 
 _ONE_OR_MORE: Final = click.IntRange(min=1)
 _OPTIONS: Final = (
+    click.option(
+        "--probe",
+        help="To start from: a bundle, by folder or name; a scan file with a reference; or a .npy.  "
+        "[default: the scan's own reference]",
+    ),
     click.option(
         "--engine",
         type=click.Choice(get_args(Engine)),
@@ -53,7 +58,7 @@ _OPTIONS: Final = (
 
 
 def engine_options(command: Command) -> Command:
-    """Give a command the options of an engine, and `--modes`."""
+    """Give a command the options of an engine, and `--probe` and `--modes` that it starts from."""
     for option in reversed(_OPTIONS):
         command = option(command)
     return command
@@ -79,7 +84,5 @@ def settings_of(options: dict[str, Any]) -> IterativeSettings:
 @contextmanager
 def counted(label: str, iterations: int) -> Iterator[Callable[[int], None]]:
     """Show iterations done on a terminal; the context's function is told of each."""
-    with click.progressbar(
-        length=iterations, label=label, file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
-        yield lambda _: bar.update(1)
+    with shown(label, iterations) as advance:
+        yield lambda _: advance(1)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 import h5py
 import numpy as np
@@ -63,7 +64,7 @@ def read_start(result: Path) -> StartObject:
     return StartObject(transmission, (first_row, first_column), pixel_m)
 
 
-def probe_of(source: str, counts: NDArray[np.generic], modes: int | None) -> Complex:
+def probe_of(source: str, counts: NDArray[Any], mask: NDArray[np.bool_] | None, modes: int | None) -> Complex:
     """Return the modes (M, H, W) of a probe, as strong as the frames.
 
     The frames' mean photons set its power, as if the object took none of it: what an object takes from all
@@ -72,6 +73,7 @@ def probe_of(source: str, counts: NDArray[np.generic], modes: int | None) -> Com
     Args:
         source: a bundle, by folder or name; a scan file with a reference; or a `.npy`.
         counts: (N, H, W) of the frames.
+        mask: (H, W), True where a pixel says nothing; None: all count.
         modes: how many; faint ones are added where the probe has fewer. None: as many as it has.
 
     Raises:
@@ -83,7 +85,8 @@ def probe_of(source: str, counts: NDArray[np.generic], modes: int | None) -> Com
     if probe.shape[1:] != counts.shape[1:]:
         raise ValueError(f"{source}: a probe of {probe.shape[1:]} for frames of {counts.shape[1:]}")
     probe = with_modes(probe, modes)
-    photons = float(counts.sum(dtype=np.float64)) / len(counts)
+    counted: Any = True if mask is None else ~mask
+    photons = float(counts.sum(dtype=np.float64, where=counted)) / len(counts)
     return probe * np.float32(np.sqrt(photons / float(intensity(probe).sum(dtype=np.float64))))
 
 
@@ -101,11 +104,14 @@ def with_modes(probe: Complex, modes: int | None) -> Complex:
     return np.concatenate([probe, np.asarray(more, np.complex64)])
 
 
-def scan_frames(scan: ScanFile, probe: Complex, start: StartObject | None = None) -> tuple[Frames, float]:
+def scan_frames(
+    scan: ScanFile, counts: NDArray[Any], probe: Complex, start: StartObject | None = None
+) -> tuple[Frames, float]:
     """Return a scan's frames, its probe and an object to start from, and the object's pixel in metres.
 
     Args:
         scan: whose masked pixels say nothing.
+        counts: (N, H, W) of all of its frames.
         probe: (M, H, W) modes.
         start: an object; None: an empty one.
 
@@ -129,11 +135,21 @@ def scan_frames(scan: ScanFile, probe: Complex, start: StartObject | None = None
     if start is not None:
         _lay(start, empty, origin)
     valid = None if scan.mask is None else ~scan.mask
-    return frames_of(scan.frames(), corners - origin, probe, start=empty, valid=valid), pixel_m
+    return frames_of(counts, corners - origin, probe, start=empty, valid=valid), pixel_m
 
 
-def write_labelled(out: Path, scan: ScanFile, found: IterativeResult, pixel_m: float, method: str) -> None:
+def write_labelled(
+    out: Path, scan: ScanFile, counts: NDArray[Any], found: IterativeResult, pixel_m: float, method: str
+) -> None:
     """Write a scan with its reconstruction beside the frames: what `train` and `evaluate` read.
+
+    Args:
+        out: where to.
+        scan: that was reconstructed.
+        counts: (N, H, W) of all of its frames, as they are in its file.
+        found: the reconstruction.
+        pixel_m: of the object.
+        method: how it was found, for people.
 
     Raises:
         ScanFileError: it cannot be written.
@@ -147,7 +163,7 @@ def write_labelled(out: Path, scan: ScanFile, found: IterativeResult, pixel_m: f
     )
     write_scan(
         out,
-        scan.frames(),
+        counts,
         scan.positions_m,
         wavelength_m=scan.wavelength_m,
         distance_m=scan.distance_m,

@@ -2,15 +2,11 @@
 
 from __future__ import annotations
 
-import sys
-from collections.abc import Callable, Iterator, Sequence
-from contextlib import contextmanager
+from collections.abc import Sequence
 from dataclasses import dataclass, replace
-from functools import partial
 from pathlib import Path
 from typing import NamedTuple
 
-import click
 import numpy as np
 
 from model.scans import open_scan
@@ -18,6 +14,7 @@ from training.datasets.part import Indices
 from training.datasets.splits import layout_of_scan, split_layout
 from training.judging.predictor import Predictor, open_model
 from training.plan import read_reference
+from training.progress import shown_of
 from training.reporting.findings import judge_scan
 
 TOLERANCE = 0.01  # of the parent's residual: so much worse a candidate may be
@@ -156,18 +153,10 @@ def _judged(jury: Jury, model: Predictor, role: str) -> Judged:
     """Judge by the labelled probe: a model's own may be what is wrong with it."""
     labelled = replace(model, probe=read_reference(jury.scan).probe)
     with open_scan(jury.scan) as scan:
-        found = judge_scan(scan, labelled, frames=jury.frames, progress=partial(_bar, role))
+        found = judge_scan(scan, labelled, frames=jury.frames, progress=shown_of(f"Judging the {role}"))
     alike = found.rivals[0].likeness
     return Judged(
         residual=found.residuals.mosaic,
         empty=found.residuals.empty,
         correlation=None if alike is None else alike.phase_correlation,
     )
-
-
-@contextmanager
-def _bar(role: str, what: str, length: int) -> Iterator[Callable[[int], None]]:
-    with click.progressbar(
-        length=length, label=f"Judging the {role}: {what}", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as bar:
-        yield bar.update
