@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import os
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
 from datetime import UTC, datetime
@@ -16,6 +15,7 @@ import msgspec
 import numpy as np
 
 from model.bundle import Bundle
+from model.whole_files import written_whole
 from service.errors import ConfigError
 from service.images import Channel, FileFormat, encode
 from service.messages import Float32
@@ -135,15 +135,8 @@ def _content(run: ScanRun, bundle: Bundle) -> bytes:
 
 
 def _replace(path: Path, content: bytes) -> None:
-    half = path.with_suffix(f"{path.suffix}.writing")
-    try:
-        with half.open("wb") as file:
-            file.write(content)
-            file.flush()
-            os.fsync(file.fileno())
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    with written_whole(path, synced=True) as half:
+        half.write_bytes(content)
 
 
 def _write(file: h5py.File, run: ScanRun, bundle: Bundle) -> None:

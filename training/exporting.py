@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import re
-import sys
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -20,6 +19,7 @@ from training.frames import EVALUATION_SEED
 from training.judging.calibration import calibrate_trust
 from training.judging.families import family_figures
 from training.plan import TrainingPlan, read_reference
+from training.progress import shown
 from training.record import plan_of, training_record
 from training.simulation.factory import FrameFactory
 from training.simulation.objects import EVERY_FAMILY, HELD_OUT
@@ -31,11 +31,11 @@ _LEGAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 def figures(task: ReconstructionTask, plan: TrainingPlan, tiles: int) -> dict[str, Any]:
     """Judge the network on every family, with a progress bar on a terminal."""
-    families = list(EVERY_FAMILY)
-    with click.progressbar(
-        families, label="Judging on held-out frames", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as rows:
-        table = [asdict(family_figures(task, plan, family, tiles)) for family in rows]
+    table = []
+    with shown("Judging on held-out frames", len(EVERY_FAMILY)) as advance:
+        for family in EVERY_FAMILY:
+            table.append(asdict(family_figures(task, plan, family, tiles)))
+            advance(1)
     return {
         "note": (
             "simulated frames that neither taught the network nor chose its checkpoint; errors of each tile "

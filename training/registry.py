@@ -13,6 +13,7 @@ from typing import Any, Literal, TypeVar
 import msgspec
 
 from model.bundle import Bundle, load_bundle
+from model.whole_files import written_whole
 
 ACTIVE, HISTORY, LINEAGE, CHECKPOINT = "active", "history.jsonl", "lineage.json", "checkpoint.ckpt"
 ROLLED_BACK: Literal["rolled back"] = "rolled back"
@@ -221,9 +222,8 @@ class Registry:
         line = Activation(entry.name, None if before is None else before.name, date, reason)
         history = self.folder / HISTORY
         so_far = history.read_bytes() if history.is_file() else b""
-        half = history.with_name(f".{HISTORY}.part")
-        half.write_bytes(so_far + msgspec.json.encode(line) + b"\n")
-        half.replace(history)
+        with written_whole(history) as half:
+            half.write_bytes(so_far + msgspec.json.encode(line) + b"\n")
         self._link(entry)
 
     def history(self) -> list[Activation]:
@@ -258,10 +258,8 @@ class Registry:
         return self.entry(steps[-1])
 
     def _link(self, entry: Entry) -> None:
-        half = self.folder / f".{ACTIVE}.part"
-        half.unlink(missing_ok=True)
-        half.symlink_to(entry.name, target_is_directory=True)
-        half.replace(self.folder / ACTIVE)
+        with written_whole(self.folder / ACTIVE) as half:
+            half.symlink_to(entry.name, target_is_directory=True)
 
 
 def _is_entry(folder: Path) -> bool:

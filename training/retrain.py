@@ -7,7 +7,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 from datetime import datetime
 from pathlib import Path
-from typing import Any, NamedTuple
+from typing import Any, NamedTuple, get_args
 
 import click
 from click.core import ParameterSource
@@ -18,6 +18,7 @@ from model.scans import ScanFileError
 from training.checkpoint import CheckpointError
 from training.exporting import export, legal_name
 from training.judging.iterative import IterativeSettings
+from training.plan import Precision
 from training.provenance import command_line, git_commit
 from training.record import COMMAND
 from training.registry import (
@@ -39,7 +40,7 @@ from training.train import legal_devices
 
 WORK = "work"  # of a registry: what was reconstructed, and runs that were stopped
 _ACTIVE = "active"
-_OF_THE_PLAN = ("samples", "batch", "learning_rate", "tile_px", "width", "steps", "seed")
+_OF_THE_PLAN = ("samples", "batch", "learning_rate", "tile_px", "width", "steps", "precision", "seed")
 _ONE_OR_MORE = click.IntRange(min=1)
 
 
@@ -285,6 +286,9 @@ Example:
 )
 @click.option(
     "--steps", type=_ONE_OR_MORE, help="Meetings with the measurement.  [default: the parent's, or 2]"
+)
+@click.option(
+    "--precision", type=click.Choice(get_args(Precision)), help="[default: the parent's, or 32-true]"
 )
 @click.option(
     "--seed", type=click.IntRange(min=0), default=1, show_default=True, help="Of weights, objects and noise."

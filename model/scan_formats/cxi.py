@@ -28,6 +28,7 @@ from model.scan_formats.hdf5 import (
     plugins,
 )
 from model.scan_formats.scan_file import Reference, ScanFile, ScanFileError
+from model.whole_files import written_whole
 
 DATA: Final = "/entry_1/data_1/data"
 TRANSLATION: Final = "/entry_1/data_1/translation"
@@ -164,9 +165,8 @@ def write_scan(
             f"{where}: frames {frames.shape} and positions {np.shape(positions_m)} do not fit: "
             "(N, H, W) and (N, 2) are needed"
         )
-    half = where.with_name(f".{where.name}.{os.getpid()}.part")
     try:
-        with h5py.File(half, "w") as file:
+        with written_whole(where) as half, h5py.File(half, "w") as file:
             _write_data(file, frames, positions_m, attributes or {})
             write_instrument(
                 file,
@@ -178,11 +178,8 @@ def write_scan(
             )
             if reference is not None:
                 _write_reference(file, reference)
-        half.replace(where)
     except OSError as error:
         raise ScanFileError(f"{where}: cannot be written: {error}") from error
-    finally:
-        half.unlink(missing_ok=True)
 
 
 def write_instrument(

@@ -7,6 +7,7 @@ import zlib
 from pathlib import Path
 from typing import Final
 
+from model.whole_files import written_whole
 from service.errors import PtycholiveError
 
 _MARK: Final = b"ptychrun"
@@ -24,14 +25,9 @@ def write_sealed(path: Path, content: bytes) -> None:
     Raises:
         OSError: it cannot be written; what was there before stays.
     """
-    half = path.with_name(f"{path.name}.writing")
-    try:
-        with half.open("wb") as file:
-            file.write(_HEAD.pack(_MARK, _VERSION, zlib.crc32(content)))
-            file.write(content)
-        half.replace(path)
-    finally:
-        half.unlink(missing_ok=True)
+    with written_whole(path) as half, half.open("wb") as file:
+        file.write(_HEAD.pack(_MARK, _VERSION, zlib.crc32(content)))
+        file.write(content)
 
 
 def read_sealed(path: Path) -> bytes:

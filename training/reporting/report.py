@@ -10,6 +10,8 @@ from typing import Literal
 
 import jinja2
 
+from model.whole_files import written_whole
+
 Trust = Literal["good", "fair", "poor"]
 
 
@@ -120,6 +122,5 @@ def write_report(path: Path, content: ReportContent) -> None:
     Raises:
         OSError: the folder cannot be written.
     """
-    half = path.with_name(f".{path.name}.part")
-    half.write_text(render_report(content), encoding="utf-8")
-    half.replace(path)
+    with written_whole(path) as half:
+        half.write_text(render_report(content), encoding="utf-8")

@@ -2,17 +2,16 @@
 
 from __future__ import annotations
 
-import sys
 from dataclasses import dataclass, field, replace
 from typing import Any
 
-import click
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from model.optics import intensity
 from model.scans import Reference
+from training.progress import shown
 from training.simulation.camera import CameraRecipe, expose, photograph
 from training.simulation.objects import FAMILIES
 from training.simulation.transmission import ObjectRecipe, random_object
@@ -89,14 +88,13 @@ def _record(
     modes = torch.as_tensor(probe)
     height, width = probe.shape[1:]
     counts = np.empty((len(corners), height, width), np.uint16)
-    with click.progressbar(
-        range(0, len(corners), BATCH), label="Scanning", file=sys.stderr, hidden=not sys.stderr.isatty()
-    ) as starts:
-        for start in starts:
+    with shown("Scanning", len(corners)) as advance:
+        for start in range(0, len(corners), BATCH):
             some = corners[start : start + BATCH]
             tiles = torch.as_tensor(np.stack([whole[y : y + height, x : x + width] for y, x in some]))
             photographed = photograph(modes, expose(tiles, recipe.camera, noise), recipe.camera, noise)
             counts[start : start + BATCH] = photographed.numpy()
+            advance(len(some))
     return counts
 
 

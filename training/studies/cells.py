@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import json
-import os
 import time
 from collections.abc import Iterator, Sequence
 from contextlib import contextmanager
@@ -16,6 +15,7 @@ import numpy as np
 from numpy.typing import NDArray
 from tensorboard.backend.event_processing.event_accumulator import EventAccumulator
 
+from model.whole_files import written_whole
 from training.plan import Precision
 from training.run import LAST, Plan, fit, prepare
 
@@ -195,6 +195,5 @@ def write_array_whole(path: Path, array: NDArray[Any]) -> None:
 
 def write_bytes_whole(path: Path, content: bytes) -> None:
     """Write a file so that it is there whole or not at all."""
-    half = path.with_name(f".{path.name}.{os.getpid()}.part")
-    half.write_bytes(content)
-    half.replace(path)
+    with written_whole(path) as half:
+        half.write_bytes(content)
