@@ -29,16 +29,17 @@ from service.wire.pixels import DEFAULT_LIMITS, compiled_decompress, encode_pixe
 from service.wire.senders import SENDERS, Encoding, Sending
 
 SIDES_PX: Final = (128, 512)
-CASES: Final[tuple[tuple[str, Encoding], ...]] = (
-    ("native", "raw"),
-    ("native", "lz4"),
-    ("native", "bslz4"),
-    ("dectris-v1", "lz4"),
-    ("dectris-v1", "bslz4"),
-    ("dectris-v2", "lz4"),
-    ("dectris-v2", "bslz4"),
-    ("array-1.0", "raw"),
-    ("array-1.0", "bslz4"),
+CASES: Final[tuple[tuple[str, Encoding, int], ...]] = (  # format, encoding, frames a message
+    ("native", "raw", 1),
+    ("native", "lz4", 1),
+    ("native", "bslz4", 1),
+    ("native", "bslz4", 16),
+    ("dectris-v1", "lz4", 1),
+    ("dectris-v1", "bslz4", 1),
+    ("dectris-v2", "lz4", 1),
+    ("dectris-v2", "bslz4", 1),
+    ("array-1.0", "raw", 1),
+    ("array-1.0", "bslz4", 1),
 )
 
 _BYTES_A_ROUND: Final = 1 << 23
@@ -76,14 +77,14 @@ def format_rates(rounds: int, say: Say, sides_px: tuple[int, ...] = SIDES_PX) ->
         say: takes a line.
         sides_px: sides of the square uint16 frames.
     """
-    say(f"{'one core, frames/s':<28}{'decompressor':>13}{'in, joined':>13}{'ratio':>8}")
+    say(f"{'one core, frames/s':<36}{'decompressor':>13}{'in, joined':>13}{'ratio':>8}")
     measured = {}
     for side_px in sides_px:
         counts = _counts(side_px)
-        for stream_format, encoding in CASES:
-            name = f"{stream_format} {encoding} {side_px}²"
-            rates = measured[name] = _rates(stream_format, encoding, counts, rounds)
-            say(f"{name:<28}{rates.bare_hz:>13.0f}{rates.whole_hz:>13.0f}{rates.ratio:>8.2f}")
+        for stream_format, encoding, stack in CASES:
+            name = f"{stream_format} {encoding} {side_px}²" + (f", {stack} a message" if stack > 1 else "")
+            rates = measured[name] = _rates(stream_format, encoding, stack, counts, rounds)
+            say(f"{name:<36}{rates.bare_hz:>13.0f}{rates.whole_hz:>13.0f}{rates.ratio:>8.2f}")
     return measured
 
 
@@ -94,24 +95,28 @@ def _counts(side_px: int) -> NDArray[np.uint16]:
     return np.resize(few, (frames, side_px, side_px))
 
 
-def _rates(stream_format: str, encoding: Encoding, counts: NDArray[np.uint16], rounds: int) -> Rates:
-    start, *messages = _messages(stream_format, encoding, counts)
+def _rates(
+    stream_format: str, encoding: Encoding, stack: int, counts: NDArray[np.uint16], rounds: int
+) -> Rates:
+    start, *messages = _messages(stream_format, encoding, stack, counts)
     blobs, unpack = _bare(stream_format, encoding, counts)
     bare, whole = [], []
     for _ in range(rounds):
         bare.append(len(counts) / _bare_s(blobs, unpack))
-        whole.append(len(counts) / _whole_s(stream_format, start, messages))
+        whole.append(len(counts) / _whole_s(stream_format, len(counts), start, messages))
     ratio = statistics.median(w / b for w, b in zip(whole, bare, strict=True))
     return Rates(statistics.median(bare), statistics.median(whole), ratio)
 
 
-def _messages(stream_format: str, encoding: Encoding, counts: NDArray[np.uint16]) -> Iterator[Parts]:
-    """Yield what a detector sends: the start, then every frame."""
+def _messages(
+    stream_format: str, encoding: Encoding, stack: int, counts: NDArray[np.uint16]
+) -> Iterator[Parts]:
+    """Yield what a detector sends: the start, then every frame, or so many at a time."""
     start = ScanStart("rates", counts.shape[1:], counts.dtype, len(counts))
     sender = SENDERS[stream_format](Sending(start, encoding, 1, datetime.now(UTC), 1e-3))
     yield sender.start()
-    for index in range(len(counts)):
-        yield sender.frames(index, counts[index : index + 1], None)
+    for first in range(0, len(counts), stack):
+        yield sender.frames(first, counts[first : first + stack], None)
 
 
 def _bare(
@@ -141,9 +146,9 @@ def _bare_s(blobs: list[Parts], unpack: Callable[[bytes], object]) -> float:
         return _taken_s(endpoint, blobs, lambda: unpack(socket.recv()))
 
 
-def _whole_s(stream_format: str, start: Parts, messages: list[Parts]) -> float:
-    joiner = Joiner(_PATIENCE_S, len(messages), DEFAULT_LIMITS.max_scan_frames)
-    joiner.add_positions(Positions("rates", 0, np.zeros((len(messages), 2))))
+def _whole_s(stream_format: str, frames: int, start: Parts, messages: list[Parts]) -> float:
+    joiner = Joiner(_PATIENCE_S, frames, DEFAULT_LIMITS.max_scan_frames)
+    joiner.add_positions(Positions("rates", 0, np.zeros((frames, 2))))
     with Source(_LOOPBACK, decoder_for(stream_format), bind=True) as source:
         take = partial(_join_one, source, joiner)
         return _taken_s(source.endpoint, messages, take, start)

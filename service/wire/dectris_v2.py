@@ -17,7 +17,7 @@ from numpy.typing import NDArray
 
 from service.errors import MessageError, PixelError
 from service.messages import Blob, Counts, Event, Float64, ScanEnd, ScanStart
-from service.wire.cbor_look import look_through
+from service.wire.cbor_look import CborLook
 from service.wire.fields import (
     METRES_AN_ANGSTROM,
     Message,
@@ -57,6 +57,7 @@ class DectrisV2Decoder:
         """Take the images of `channel`, or of the first channel where None."""
         self._limits = limits
         self._channel = channel
+        self._look = CborLook(limits)
         self._series: SeriesBook[_Series] = SeriesBook(limits)
 
     def decode(self, parts: Parts, received_ns: int) -> list[Event]:
@@ -74,7 +75,8 @@ class DectrisV2Decoder:
         return [event for part in parts for event in self._decode(part, received_ns)]
 
     def _decode(self, part: Blob, received_ns: int) -> list[Event]:
-        message = _decode_map(part, self._limits)
+        self._look.through(content := bytes(part))
+        message = _decode_map(content)
         series_id = _whole(message, "series_id", _LARGEST_SERIES_ID)
         match message.get("type"):
             case "start":
@@ -119,8 +121,7 @@ class DectrisV2Decoder:
         return series
 
 
-def _decode_map(part: Blob, limits: Limits) -> Message:
-    look_through(content := bytes(part), limits)
+def _decode_map(content: bytes) -> Message:
     try:
         message = cbor2.loads(content)
     except (cbor2.CBORDecodeError, ValueError, ArithmeticError, RecursionError, TypeError) as error:
