@@ -18,14 +18,13 @@ from functools import partial
 from pathlib import Path
 from typing import Any
 
-from model.bundle import Bundle, BundleError, find_bundle, load_bundle
+from model.bundle import Bundle
 from model.orientation import Orientation
 from service.config import Settings
 from service.door import Door
 from service.door_settings import door_settings
 from service.engine import Engine
-from service.engines.choice import AUTO, choose_engine
-from service.errors import ConfigError, StreamError
+from service.errors import ConfigError, PtycholiveError, StreamError
 from service.inbox import Inbox
 from service.intake import Intake, open_intakes
 from service.journey_settings import journey_settings
@@ -33,6 +32,7 @@ from service.messages import Event, Image, Notice, Rejected
 from service.metrics import Metrics
 from service.orders import Orders
 from service.paint import Painted
+from service.pool import EnginePool
 from service.publish import TilePublisher
 from service.reconstruct import ABORTED, Reconstruction
 from service.recording.recording import Recording
@@ -46,6 +46,7 @@ from service.scan_run import ScanRun
 from service.store import ResultStore
 from service.stream_keys import listening_curve
 from service.web.recent import RecentFrames
+from service.workforce import Workforce
 
 log = logging.getLogger("ptycholive")
 
@@ -55,19 +56,6 @@ _STOP_S = 5.0
 _QUIET_S = 0.2  # without a message: then there is time to refine
 _LINES_KEPT = 20
 _RECENT_BYTES = 64 << 20
-
-
-def load_engine(bundle: str, threads: int, name: str = AUTO) -> Engine:
-    """Load and verify a bundle, and start the engine that runs it.
-
-    Raises:
-        ConfigError: the bundle is refused; the reason in one line.
-        EngineError: its network does not run.
-    """
-    try:
-        return choose_engine(load_bundle(find_bundle(bundle)), name, threads).engine
-    except BundleError as error:
-        raise ConfigError(str(error)) from error
 
 
 class App:
@@ -91,10 +79,12 @@ class App:
         self._workers: list[threading.Thread] = []  # they end as soon as the service is stopping
         self._reconstructor: threading.Thread | None = None
         self._orders = Orders(self._stopping)
-        self.engine = load_engine(settings.bundle, settings.threads, settings.engine)
+        self._workforce = Workforce(settings, log.info, self._worker_lost)
+        self.engine = self._workforce.load(settings.bundle)
         self.door = Door(door_settings(settings), lambda: self.engine.bundle.description.frame_shape)
         self.inbox = Inbox(settings.inbox_mib << 20)
         self.metrics = Metrics(self.runs.totals, self.queues)
+        self.metrics.workers.set_function(lambda: self.engine.here)
         self.store = ResultStore(Path(settings.results), self.warn)
         self.refiner = Refiner(self._quiet, settings.refine_mib, settings.refine_s, self._refined)
         self._at_work = False  # the journey is handling what came
@@ -147,6 +137,8 @@ class App:
             intake.source.close()
         if self._publisher is not None:
             self._publisher.close()
+        self.engine.close()
+        self._workforce.close()
         self.store.close()
         self.keeper.close()
 
@@ -167,8 +159,12 @@ class App:
         Raises:
             ConfigError, EngineError: it is refused, with the reason; the old one goes on.
         """
-        engine = load_engine(bundle, self.settings.threads, self.settings.engine)
-        self._orders.ask(partial(self._swap_engine, engine))
+        engine = self._workforce.load(bundle)
+        try:
+            self._orders.ask(partial(self._swap_engine, engine))
+        except PtycholiveError:
+            engine.close()
+            raise
         return engine.bundle
 
     def abort(self, scan: str) -> None:
@@ -336,7 +332,7 @@ class App:
                 self._at_work = True
                 for event in events:
                     journey.handle(event, time.monotonic())
-                journey.tick(time.monotonic())
+                journey.tick(time.monotonic(), idle=not len(self.inbox))
                 self._at_work = False
                 self._orders.carry_out()
                 self.keeper.look(journey.run, self.engine.bundle.description, time.monotonic())
@@ -363,10 +359,15 @@ class App:
         last_s = max((intake.last_s or 0.0 for intake in self.intakes), default=0.0)
         return not (self._at_work or len(self.inbox)) and time.monotonic() - last_s > _QUIET_S
 
-    def _swap_engine(self, engine: Engine) -> None:
+    def _swap_engine(self, engine: EnginePool) -> None:
         self._journey.swap(engine)
+        self.engine.close()
         self.engine = engine
         self._note_engine(engine)
+
+    def _worker_lost(self, line: str) -> None:
+        self.metrics.workers_lost.inc()
+        self.warn(line)
 
     def _abort(self, scan: str) -> None:
         run = self._journey.run

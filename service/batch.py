@@ -1,4 +1,8 @@
-"""Frames → batches, by size or by deadline, whichever comes first. Time comes in as a value."""
+"""Frames → batches: what has come while the engine ran, up to a size and no later than a deadline.
+
+At little load a frame goes through alone; as the load grows so do the batches, until they are full. Time
+comes in as a value.
+"""
 
 from __future__ import annotations
 
@@ -6,12 +10,12 @@ from service.messages import Batch, Frame
 
 
 class Batcher:
-    """Collects the frames of one scan until the batch is full or its oldest frame has waited enough.
+    """Collects frames of one scan until the batch is full, an engine is idle or a frame has waited enough.
 
     Args:
         scan: the scan that all its frames belong to.
         size: frames in a full batch, at least 1.
-        deadline_s: how long a frame may wait for the batch to fill.
+        deadline_s: how long a frame may wait for an engine to be idle or the batch to fill.
     """
 
     def __init__(self, scan: str, size: int, deadline_s: float) -> None:
@@ -25,7 +29,7 @@ class Batcher:
 
     @property
     def wake_s(self) -> float | None:
-        """When `due` will next give a batch, on the caller's clock; None while no frame waits."""
+        """When `due` will give a batch at the latest, on the caller's clock; None while no frame waits."""
         return self._wake_s
 
     def add(self, frame: Frame, now_s: float) -> Batch | None:
@@ -35,9 +39,15 @@ class Batcher:
         self._frames.append(frame)
         return self.flush() if len(self._frames) == self._size else None
 
-    def due(self, now_s: float) -> Batch | None:
-        """Return the partial batch when its oldest frame has waited for the deadline."""
-        return self.flush() if self._wake_s is not None and now_s >= self._wake_s else None
+    def due(self, now_s: float, *, idle: bool = False) -> Batch | None:
+        """Return the partial batch when its oldest frame has waited for the deadline, or at once.
+
+        Args:
+            now_s: on the caller's clock.
+            idle: an engine has nothing to do, and no other frame is there to join the batch.
+        """
+        waited = self._wake_s is not None and now_s >= self._wake_s
+        return self.flush() if idle or waited else None
 
     def flush(self) -> Batch | None:
         """Return what has been collected, None when nothing has."""

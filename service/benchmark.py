@@ -29,7 +29,7 @@ from numpy.typing import NDArray
 
 from model.geometry import probe_weight
 from model.scans import open_scan
-from service.app import App, load_engine
+from service.app import App
 from service.engine import Engine
 from service.loopback import detector, endpoints, loopback_settings
 from service.messages import ScanStart, Tiles
@@ -37,6 +37,7 @@ from service.mosaic import Mosaic
 from service.scan_run import ScanRun
 from service.serving import serving
 from service.wire import dectris_v2, native
+from service.workforce import load_engine
 
 BATCH = 16
 LOOPS = 20

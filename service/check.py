@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import time
 from collections.abc import Iterator
+from contextlib import closing
 from dataclasses import dataclass
 from typing import Literal
 
@@ -16,6 +17,7 @@ from service.paint import Painter
 from service.sources import Received
 from service.streams import AnySource, Role, open_source, stream_format
 from service.wire.panda import FIELDS
+from service.workforce import Workforce
 
 
 @dataclass(frozen=True, slots=True)
@@ -43,7 +45,10 @@ def _check_model(settings: Settings) -> Iterator[Finding]:
         return
     told = bundle.description
     yield Finding("bundle", "OK", f"{told.name}, frames {told.frame_shape}, sha256 {told.onnx_sha256[:12]}…")
-    yield check_engine(bundle, settings.threads, settings.engine)
+    if settings.workers > 1 or settings.cluster is not None:
+        yield _check_workers(settings)
+    else:
+        yield check_engine(bundle, settings.threads, settings.engine)
 
 
 def check_engine(bundle: Bundle, threads: int, name: str = AUTO) -> Finding:
@@ -58,6 +63,18 @@ def check_engine(bundle: Bundle, threads: int, name: str = AUTO) -> Finding:
     _, *others = choice.candidates
     detail = f"{engine.backend} on {engine.device}, {rate_hz:.0f} frames/s in batches"
     return Finding("engine", "OK", "; ".join([detail, *map(str, others)]))
+
+
+def _check_workers(settings: Settings) -> Finding:
+    """Start all engines as the service would, and run one of them."""
+    told: list[str] = []
+    workforce = Workforce(settings, told.append, told.append)
+    try:
+        with closing(workforce), closing(workforce.load(settings.bundle)) as pool:
+            detail = f"{pool.backend} on {pool.device}, one runs {measured_rate_hz(pool):.0f} frames/s"
+    except PtycholiveError as error:
+        return Finding("engine", "ERROR", str(error))
+    return Finding("engine", "OK", "; ".join([detail, *told]))
 
 
 def _check_stream(settings: Settings, role: Role, timeout_s: float) -> Finding:

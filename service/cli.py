@@ -17,7 +17,7 @@ from service.errors import ConfigError, PtycholiveError
 
 OFFLINE = "ptycholive.commands"  # entry points of the offline side, which the service never imports
 # what a module that may be missing is installed with
-EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino", "p4p": "epics"}
+EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino", "p4p": "epics", "ray": "cluster"}
 
 
 class _Group(click.Group):

@@ -128,6 +128,16 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Meta(description='what runs the model; "auto": the fastest that starts'),
     ] = "auto"
     threads: Annotated[int, Meta(description="threads of the engine; 0: one a core", ge=0)] = 0
+    workers: Annotated[
+        int, Meta(description="engines that run batches side by side, in threads or on a cluster", ge=1)
+    ] = 1
+    cluster: Annotated[
+        str | None,
+        Meta(
+            description='Ray cluster that they run on, as HOST:PORT; "auto": the one that this machine is '
+            'part of, "local": one of its own; needs the extra cluster'
+        ),
+    ] = None
     batch_frames: Annotated[int, Meta(description="frames that go through the engine together", ge=1)] = 16
     batch_deadline_s: Annotated[
         float, Meta(description="how long a frame waits for its batch to fill", gt=0)

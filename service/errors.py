@@ -32,6 +32,10 @@ class EngineError(PtycholiveError):
     """The inference engine cannot be started or failed."""
 
 
+class WorkerLostError(PtycholiveError):
+    """A worker of several is gone, with the batches it had."""
+
+
 class StalledError(PtycholiveError):
     """The replay sends, but nobody at the other end takes the messages."""
 

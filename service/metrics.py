@@ -158,6 +158,10 @@ class Metrics:
             "ptycholive_messages_refused", "Messages that could not be used", ["source"], **new
         )
         self.strays = Counter("ptycholive_stray_frames", "Frames of scans that were not running", **new)
+        self.workers = Gauge("ptycholive_workers", "Engines that take batches", **new)
+        self.workers_lost = Counter(
+            "ptycholive_workers_lost", "Times that one went away, or did not come back", **new
+        )
         self._engine = Gauge(
             "ptycholive_engine_info", "What runs the network", ["backend", "device", "model"], **new
         )

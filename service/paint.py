@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from concurrent.futures import FIRST_COMPLETED, Future, wait
 from dataclasses import dataclass, fields, replace
 from typing import Any
 
@@ -17,6 +18,7 @@ from service.engine import Engine, Inferred, engine_input, forward_residuals
 from service.errors import EngineError
 from service.messages import Batch, Float32, Tiles
 from service.mosaic import Mosaic
+from service.pool import as_pool
 from service.scan_run import ScanRun
 
 _RESIDUAL_NS = 200_000_000
@@ -31,13 +33,23 @@ class Painted:
     Attributes:
         tiles: those that could be stitched.
         counts: (n, H, W) of their frames, as the engine took them.
-        infer_s, stitch_s: how long each took.
+        infer_s, stitch_s: how long each took; the first counts from when the batch was handed to the engine.
     """
 
     tiles: Tiles
     counts: NDArray[Any]
     infer_s: float
     stitch_s: float
+
+
+@dataclass(frozen=True, slots=True, eq=False)
+class _Sent:
+    """A batch that the engine has: its frames, their counts as it took them, and what it will say of them."""
+
+    batch: Batch
+    counts: NDArray[Any]
+    found: Future[Inferred]
+    begun_ns: int
 
 
 class Painter:
@@ -52,8 +64,9 @@ class Painter:
     """
 
     def __init__(self, engine: Engine, clock_ns: Callable[[], int]) -> None:
-        self._engine = engine
+        self._engine = as_pool(engine)
         self._clock_ns = clock_ns
+        self._sent: list[_Sent] = []
         self._residual_ns = 0  # when the forward residual was last taken
         self._dtype = np.dtype(self.model.counts_dtype)
         try:
@@ -67,29 +80,61 @@ class Painter:
         """What the engine runs."""
         return self._engine.bundle.description
 
+    @property
+    def idle(self) -> bool:
+        """Whether an engine has nothing to do."""
+        return len(self._sent) < self._engine.here
+
     def new_mosaic(self, object_pixel_m: float) -> Mosaic:
         """Return an empty mosaic whose tiles weigh as much as light falls on them."""
         return Mosaic(object_pixel_m, self._weight)
 
-    def paint(self, run: ScanRun, batch: Batch) -> Painted | None:
-        """Infer and stitch a batch; None where the engine failed, and its frames are dropped."""
+    def paint(self, run: ScanRun, batch: Batch) -> list[Painted]:
+        """Hand a batch to the engine once it takes one more; return what was stitched since the last call.
+
+        A single engine has run when this returns; what a pool still has, `arrived` and `rest` give.
+        """
+        painted = self.arrived(run)
+        while len(self._sent) >= self._engine.most:
+            painted += self._next(run)
         begun_ns = self._clock_ns()
         counts = engine_input(batch.frames, run.start.mask, self._dtype)
+        self._sent.append(_Sent(batch, counts, self._engine.submit(counts), begun_ns))
+        return painted + self.arrived(run)
+
+    def arrived(self, run: ScanRun) -> list[Painted]:
+        """Stitch the batches that have come back; the frames of those that failed are dropped."""
+        back = [sent for sent in self._sent if sent.found.done()]
+        self._sent = [sent for sent in self._sent if sent not in back]
+        return [painted for sent in back if (painted := self._placed(run, sent)) is not None]
+
+    def rest(self, run: ScanRun) -> list[Painted]:
+        """Wait until the engine has nothing any more; see `arrived`."""
+        painted = []
+        while self._sent:
+            painted += self._next(run)
+        return painted
+
+    def _next(self, run: ScanRun) -> list[Painted]:
+        wait([sent.found for sent in self._sent], return_when=FIRST_COMPLETED)
+        return self.arrived(run)
+
+    def _placed(self, run: ScanRun, sent: _Sent) -> Painted | None:
+        counts = sent.counts
         try:
-            tiles = self._infer(batch, counts)
+            tiles = self._tiles(sent.batch, sent.found.result())
         except EngineError as error:
-            run.ledger.drop([frame.index for frame in batch.frames], "engine_failed")
+            run.ledger.drop([frame.index for frame in sent.batch.frames], "engine_failed")
             run.warn("engine_failed", str(error))
             return None
         run.ledger.infer(tiles.indices)
         inferred_ns = self._clock_ns()
         placed = self._stitch(run, tiles)
-        infer_s, stitch_s = (inferred_ns - begun_ns) * 1e-9, (self._clock_ns() - inferred_ns) * 1e-9
+        infer_s, stitch_s = (inferred_ns - sent.begun_ns) * 1e-9, (self._clock_ns() - inferred_ns) * 1e-9
         self._watch(run, tiles, counts, infer_s)
         return Painted(_only(tiles, placed), counts[placed, 0], infer_s, stitch_s)
 
-    def _infer(self, batch: Batch, counts: NDArray[Any]) -> Tiles:
-        found = self._engine.infer(counts)
+    def _tiles(self, batch: Batch, found: Inferred) -> Tiles:
         confidence = tile_confidence(found.residual, self.model.trust)
         return Tiles(
             scan=batch.scan,

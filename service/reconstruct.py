@@ -5,7 +5,7 @@ Pure: it is handed its engine, its clock and those who listen, and it opens noth
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterable, Sequence
 from dataclasses import dataclass
 from typing import Protocol
 
@@ -110,14 +110,20 @@ class Reconstruction:
             case Notice() if self.run is not None:
                 self.run.warn(event.about, event.line)
 
-    def tick(self, now_s: float) -> None:
-        """Let deadlines pass: late positions, waiting batches, the end of the scan."""
+    def tick(self, now_s: float, *, idle: bool = False) -> None:
+        """Let deadlines pass: late positions, waiting batches, the end of the scan.
+
+        Args:
+            now_s: on the journey's clock.
+            idle: no event waits to be handled, so a batch need not wait for more frames.
+        """
         run = self.run
         if run is None:
             return
         run.watch(now_s)
+        self._tell(run, self._painter.arrived(run))
         self._give_up(run, run.joiner.expire(now_s))
-        self._infer(run, run.batcher.due(now_s))
+        self._infer(run, run.batcher.due(now_s, idle=idle and self._painter.idle))
         quiet_s = now_s - run.last_arrival_s
         quiet = quiet_s >= self._settings.end_grace_s
         gone = run.end_told and quiet and not run.joiner.waiting
@@ -143,7 +149,7 @@ class Reconstruction:
         fits = model.frame_shape == run.start.frame_shape
         if not fits or model.tile_shape != self._painter.model.tile_shape:
             raise EngineError(f"{model.name} does not fit the running scan {run.scan}")
-        self._infer(run, run.batcher.flush())
+        self._infer_all(run)
         if model.name != run.model:
             run.warn("model", f"the model was changed in the middle of the scan, from {run.model}")
         if (warning := pixel_warning(run.object_pixel_m, model)) is not None:
@@ -327,13 +333,22 @@ class Reconstruction:
             self._infer(run, run.batcher.add(frame, now_s))
 
     def _infer(self, run: ScanRun, batch: Batch | None) -> None:
-        painted = None if batch is None else self._painter.paint(run, batch)
-        if painted is not None and len(painted.tiles.indices):
-            self._listener.batch_stitched(run, painted)
+        if batch is not None:
+            self._tell(run, self._painter.paint(run, batch))
+
+    def _infer_all(self, run: ScanRun) -> None:
+        """Infer and stitch all that is in a batch."""
+        self._infer(run, run.batcher.flush())
+        self._tell(run, self._painter.rest(run))
+
+    def _tell(self, run: ScanRun, stitched: Iterable[Painted]) -> None:
+        for painted in stitched:
+            if len(painted.tiles.indices):
+                self._listener.batch_stitched(run, painted)
 
     def _finish(self, run: ScanRun) -> None:
         self._give_up(run, run.joiner.flush())
-        self._infer(run, run.batcher.flush())
+        self._infer_all(run)
         run.look_for_stolen_frames()
         if begins := _late_begin(run.ledger):
             run.warn("begin", begins)

@@ -12,7 +12,6 @@ import numpy as np
 
 from model.bundle import Bundle, TrustDescription
 from model.scans import ScanFile, open_scan
-from service.app import load_engine
 from service.config import Settings
 from service.door import Door
 from service.door_settings import unturned
@@ -25,6 +24,7 @@ from service.orienting.trial import OrientTrial, Pair, try_orientations
 from service.replay import start_of_file
 from service.scan_run import scan_pixel_m
 from service.streams import AnySource, Role, open_source
+from service.workforce import load_engine
 
 Events = tuple[Event, ...]
 
