@@ -129,7 +129,8 @@ def export_bundle(
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as folder:
         part = Path(folder)
-        _write_onnx(DeployedNetwork(network), counts[:2], part / "model.onnx")
+        deployed = DeployedNetwork(network)
+        write_onnx(deployed, counts[:2], part / "model.onnx", deployed.outputs)
         found = _checked_parity(network, part / "model.onnx", counts)
         np.save(part / "probe.npy", probe.astype(np.complex64), allow_pickle=False)
         write_description(part, _describe(network, probe, request, part, found))
@@ -181,16 +182,27 @@ def _checked_parity(network: Network, path: Path, counts: Tensor) -> Parity:
     return every
 
 
-def _write_onnx(deployed: DeployedNetwork, counts: Tensor, path: Path) -> None:
+def write_onnx(network: nn.Module, counts: Tensor, path: Path, outputs: Sequence[str]) -> None:
+    """Write a network as an ONNX file whose batches may have any size.
+
+    Args:
+        network: takes the counts and gives a tuple of tensors.
+        counts: (N, 1, H, W) to trace it with.
+        path: where to.
+        outputs: names of what it gives.
+
+    Raises:
+        BundleError: torch cannot export it.
+    """
     with _quiet_exporter():
         program = torch.onnx.export(
-            deployed.eval(),
+            network.eval(),
             (counts,),
             dynamo=True,
             verbose=False,
             optimize=True,
             input_names=["counts"],
-            output_names=list(deployed.outputs),
+            output_names=list(outputs),
             dynamic_shapes=({0: torch.export.Dim("frames")},),
         )
     if program is None:

@@ -12,7 +12,7 @@ from service.app import App
 from service.config import Settings
 
 
-def loopback_settings(bundle: str, results: Path | str, port: int = 0) -> Settings:
+def loopback_settings(bundle: str, results: Path | str, port: int = 0, threads: int = 0) -> Settings:
     """Return the settings of a service that listens on free loopback ports for frames and positions."""
     return Settings(
         images="tcp://127.0.0.1:*",
@@ -23,6 +23,7 @@ def loopback_settings(bundle: str, results: Path | str, port: int = 0) -> Settin
         bundle=bundle,
         results=str(results),
         port=port,
+        threads=threads,
     )
 
 

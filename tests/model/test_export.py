@@ -150,7 +150,7 @@ def test_a_graph_that_differs_from_torch_makes_no_bundle(exported, probe, counts
     network, folder, _ = exported
     other = sure_network(kind_of(network), probe, seed=2)
     write_wrong_graph = partial(shutil.copy, folder / "model.onnx")
-    monkeypatch.setattr("model.export._write_onnx", lambda _, __, path: write_wrong_graph(path))
+    monkeypatch.setattr("model.export.write_onnx", lambda _, __, path, ___: write_wrong_graph(path))
     with pytest.raises(BundleError, match="differs from torch"):
         export_bundle(other, probe, counts[:4], REQUEST, tmp_path / "b")
     assert list((tmp_path / "b").iterdir()) == []

@@ -1,0 +1,1 @@
+"""Published networks and a naive script, for the service's benchmark to be held against."""
