@@ -18,6 +18,7 @@ from service.benchmarking.stages import Floors, bandwidth_bytes_per_s, measure_s
 from service.benchmarking.timing import Say, cores
 from service.workforce import load_engine
 
+
 @dataclass(frozen=True, slots=True)
 class Effort:
     """How long it may take.

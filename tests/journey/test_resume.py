@@ -158,7 +158,9 @@ def test_with_a_recording_nothing_is_lost_and_the_mosaic_is_that_of_an_undisturb
     report = service.finished("killed")
     assert processes.balanced(report["ledger"])
     assert (report["ledger"]["stitched"], report["ledger"]["dropped"]) == (FRAMES, {})
-    assert [(how["kept"], how["recorded"], how["lost"]) for how in report["resumed"]] == [(0, 40, 0)]
+    (how,) = report["resumed"]
+    assert (how["kept"] + how["recorded"], how["lost"]) == (40, 0)
+    assert how["kept"] <= 1  # the first snapshot is of the scan's beginning, and the next was far off
     whole = detector("whole", format_, endpoints["images"])
     whole.send(whole.start, *whole.frames, whole.end)
     assert service.finished("whole")["ledger"]["stitched"] == FRAMES
