@@ -72,11 +72,12 @@ $(VENV)/test.stamp: $(PINNED) | $(VENV)/made.stamp
 	@touch $(VENV)/demo.stamp $@
 
 # Without it the tests are skipped, or fail where PEERS_REQUIRED is set.
-$(PEERS_VENV)/made.stamp: $(PEERS_LOCK) | $(VENV)/made.stamp
+$(PEERS_VENV)/made.stamp: $(PEERS_LOCK) | $(VENV)/test.stamp
 	@echo "make: installing programs by others into $(PEERS_VENV) (once, takes some minutes)"
 	@$(PYTHON) -m venv --clear $(PEERS_VENV)
 	@{ PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS_VENV)/bin/pip install -qq --no-deps -r $(PEERS_LOCK) && touch $@; } \
 		|| echo "make: they cannot be installed here: $(SKIPPED)"
+	@$(PIP) 'tensorrt-rtx>=1.7' 2>/dev/null || echo "make: no tensorrt-rtx here: $(SKIPPED)"
 
 container: $(VENV)/test.stamp ## build and run the image without an engine (root only; takes minutes)
 	@.ci/packages
