@@ -140,7 +140,7 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     ] = None
     batch_frames: Annotated[int, Meta(description="frames that go through the engine together", ge=1)] = 16
     batch_deadline_s: Annotated[
-        float, Meta(description="how long a frame waits for its batch to fill", gt=0)
+        float, Meta(description="how long a frame waits for its batch to fill, where no engine is idle", gt=0)
     ] = 0.05
     join_deadline_s: Annotated[float, Meta(description="how long an image waits for its position", gt=0)] = (
         10.0
