@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import dataclass, replace
+from itertools import count, takewhile
 from pathlib import Path
 from typing import Any
 
@@ -15,6 +16,7 @@ from model.scans import ScanFileError, open_scan
 from training.judging.engine_options import counted, engine_options, settings_of
 from training.judging.iterative import IterativeResult, IterativeSettings, iterate
 from training.judging.measured_frames import probe_of, read_start, scan_frames, write_labelled
+from training.studies.plots import Points, plot_residuals
 
 
 @dataclass(frozen=True, slots=True, eq=False)
@@ -73,22 +75,46 @@ def reached(found: IterativeResult, residual: float) -> int | None:
 def told(refined: Refined) -> Iterator[str]:
     """Return what came of it, a line each."""
     found, empty = refined.from_mosaic, refined.from_empty
-    last = found.iterations
-    yield (
-        f"from the mosaic: forward residual {found.residuals[0]:.4f}, {found.residuals[last]:.4f} after "
-        f"{last} iterations in {found.seconds:.1f} s"
-    )
+    yield f"from the mosaic: {_in_words(found)}"
     if empty is None:
         return
-    goal = empty.residuals[last]
-    yield f"from an empty object: {empty.residuals[0]:.4f}, {goal:.4f} in {empty.seconds:.1f} s"
+    yield f"from an empty object: {_in_words(empty)}"
+    yield f"{'from empty':>12}{'residual':>10}{'from the mosaic':>17}{'share':>7}"
+    for iteration in _milestones(empty.iterations):
+        yield _compared(found, empty, iteration)
+
+
+def curves(refined: Refined) -> dict[str, Points]:
+    """Return iterations and residuals after them, by where they start."""
+    starts = {"from the mosaic": refined.from_mosaic, "from an empty object": refined.from_empty}
+    return {
+        name: (list(found.residuals), list(found.residuals.values()))
+        for name, found in starts.items()
+        if found is not None
+    }
+
+
+def _in_words(found: IterativeResult) -> str:
+    last = found.iterations
+    return (
+        f"forward residual {found.residuals[0]:.4f}, {found.residuals[last]:.4f} after {last} iterations in "
+        f"{found.seconds:.1f} s"
+    )
+
+
+def _milestones(last: int) -> Iterator[int]:
+    """Return 1, 2, 5, 10, 20, 50 … and the last."""
+    steps = (digit * 10**power for power in count() for digit in (1, 2, 5))
+    yield from takewhile(lambda step: step < last, steps)
+    yield last
+
+
+def _compared(found: IterativeResult, empty: IterativeResult, iteration: int) -> str:
+    """Return a row: an iteration takes the same time from both, so that its share is one of the time, too."""
+    goal = empty.residuals[iteration]
     soon = reached(found, goal)
-    if soon is None:
-        yield "the mosaic did not reach the residual that the empty object ended with"
-    else:
-        seconds = found.seconds_at[soon]
-        share = seconds / empty.seconds
-        yield f"the mosaic reached that after {soon} iterations, {seconds:.1f} s: {share:.0%} of the time"
+    least = f"{'not reached':>17}" if soon is None else f"{soon:>17}{soon / iteration:>7.0%}"
+    return f"{iteration:>12}{goal:>10.4f}{least}"
 
 
 @click.command(
@@ -96,7 +122,8 @@ def told(refined: Refined) -> Iterator[str]:
     epilog="""\b
 Example:
   ptycholive demo --once --out demo-results
-  ptycholive refine siemens_star_aps.cxi --start demo-results/siemens_star_aps.h5 --compare""",
+  ptycholive refine siemens_star_aps.cxi --start demo-results/siemens_star_aps.h5 --compare \\
+    --figure refine.svg""",
 )
 @click.argument("scan", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 @click.option(
@@ -111,6 +138,11 @@ Example:
     help="Scan file to write, with the reconstruction beside the frames.",
 )
 @click.option("--compare", is_flag=True, help="Start from an empty object too, and tell the difference.")
+@click.option(
+    "--figure",
+    type=click.Path(path_type=Path, dir_okay=False),
+    help="SVG to draw: the residual after each iteration.",
+)
 @engine_options
 def command(
     scan: Path,
@@ -118,13 +150,16 @@ def command(
     out: Path | None,
     probe: str | None,
     compare: bool,
+    figure: Path | None,
     modes: int | None,
     **options: Any,
 ) -> None:
     """Go on iteratively from a live mosaic (pty-chi)."""
     try:
         found = refine(scan, start, out, probe or str(scan), modes, settings_of(options), compare)
-    except (BundleError, ScanFileError, ValueError) as error:
+        if figure is not None:
+            plot_residuals(curves(found), figure)
+    except (BundleError, ScanFileError, ValueError, OSError) as error:
         raise click.UsageError(str(error)) from error
     for line in told(found):
         click.echo(line)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from types import ModuleType
 from typing import Any
@@ -60,39 +61,54 @@ class Prometheus:
 
 
 @pytest.fixture(scope="module")
-def prometheus(
-    service: Any,
-    processes: ModuleType,
-    tool: Callable[[str], str],
-    tmp_path_factory: pytest.TempPathFactory,
-) -> Iterator[Prometheus]:
-    """A Prometheus with the shipped rules, which looks at the service every second."""
-    folder = tmp_path_factory.mktemp("prometheus")
+def watch(
+    processes: ModuleType, tool: Callable[[str], str], tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[Callable[..., Prometheus]]:
+    """Start what looks at addresses every second, with the shipped rules; it ends with the file."""
+    with ExitStack() as running:
+
+        def start(*targets: str) -> Prometheus:
+            folder = tmp_path_factory.mktemp("prometheus")
+            _configure(folder, targets)
+            address = processes.free_endpoint().removeprefix("tcp://")
+            running.enter_context(_running(tool("prometheus"), folder, address))
+            prometheus = Prometheus(f"http://{address}")
+            running.callback(prometheus.close)
+            processes.until(lambda: _is_ready(prometheus), "Prometheus is ready")
+            return prometheus
+
+        yield start
+
+
+@pytest.fixture(scope="module")
+def prometheus(service: Any, watch: Callable[..., Prometheus]) -> Prometheus:
+    """A Prometheus that looks at the service."""
+    return watch(service.url.removeprefix("http://").rstrip("/"))
+
+
+def _configure(folder: Path, targets: tuple[str, ...]) -> None:
+    """Write the shipped configuration with other targets, and its rules beside it."""
     told = yaml.safe_load((DEPLOY / "prometheus/prometheus.yaml").read_text())
     told["global"] = {"scrape_interval": "1s", "evaluation_interval": "1s"}
     job = next(job for job in told["scrape_configs"] if job["job_name"] == "ptycholive")
-    job["static_configs"] = [{"targets": [service.url.removeprefix("http://").rstrip("/")]}]
+    job["static_configs"] = [{"targets": list(targets)}]
     told["scrape_configs"] = [job]
     (folder / "prometheus.yaml").write_text(yaml.safe_dump(told))
     shutil.copy(DEPLOY / "prometheus/rules.yaml", folder)
-    address = processes.free_endpoint().removeprefix("tcp://")
+
+
+@contextmanager
+def _running(program: str, folder: Path, address: str) -> Iterator[None]:
     options = {
         "config.file": folder / "prometheus.yaml", "storage.tsdb.path": folder / "data",
         "web.listen-address": address,
     }  # fmt: skip
-    with (folder / "log").open("wb") as log:
-        process = subprocess.Popen(
-            [tool("prometheus"), *(f"--{name}={value}" for name, value in options.items())],
-            stdout=log, stderr=log,
-        )  # fmt: skip
-    running = Prometheus(f"http://{address}")
-    try:
-        processes.until(lambda: _is_ready(running), "Prometheus is ready")
-        yield running
-    finally:
-        running.close()
-        process.terminate()
-        process.wait(30)
+    command = [program, *(f"--{name}={value}" for name, value in options.items())]
+    with (folder / "log").open("wb") as log, subprocess.Popen(command, stdout=log, stderr=log) as process:
+        try:
+            yield
+        finally:
+            process.terminate()
 
 
 def _is_ready(prometheus: Prometheus) -> bool:

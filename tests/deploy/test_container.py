@@ -207,7 +207,9 @@ def test_the_root_cannot_be_written(container, path):
 
 def test_a_star_is_stitched_whole_and_its_result_outlives_the_container(container, processes):
     container.stream("star")
-    processes.until(lambda: container.ask("/api/scans/star").get("finished"), "the star is stitched", 300)
+    processes.until(
+        lambda: container.ask("/api/scans/star").get("finished"), "the star is stitched", timeout_s=300
+    )
     ledger = container.ask("/api/scans/star")["ledger"]
     assert processes.balanced(ledger)
     assert (ledger["expected"], ledger["stitched"], ledger["dropped"]) == (516, 516, {})

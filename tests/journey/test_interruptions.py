@@ -4,6 +4,10 @@ from __future__ import annotations
 
 import shutil
 import signal
+import time
+from dataclasses import dataclass
+from itertools import groupby, pairwise
+from statistics import median
 
 import h5py
 import msgspec
@@ -58,30 +62,75 @@ def other_bundle(tmp_path):
     return folder
 
 
-def test_no_frame_is_lost_when_the_model_is_swapped_in_mid_scan(serve, processes, other_bundle):
+@dataclass(frozen=True)
+class Published:
+    """The batches of a scan as they came out: frame numbers, models and times, one each."""
+
+    frames: list[list[int]]
+    models: list[str]
+    published_ns: list[int]
+
+    @classmethod
+    def of(cls, listener: zmq.Socket[bytes]) -> Published:
+        """Take all that waits; nothing more is to come."""
+        heads = []
+        while listener.poll(500):
+            heads.append(msgspec.msgpack.decode(listener.recv_multipart()[1]))
+        columns = ([head[name] for head in heads] for name in ("frames", "model", "published_ns"))
+        return cls(*columns)
+
+    @property
+    def gaps_s(self) -> list[float]:
+        """How long each batch but the first came after the one before it."""
+        return [(after - before) * 1e-9 for before, after in pairwise(self.published_ns)]
+
+    def longest_s(self, begun_ns: int, ended_ns: int) -> float:
+        """Return the longest gap that lies in a span of time at least in part."""
+        spans = zip(self.gaps_s, pairwise(self.published_ns), strict=True)
+        return max(gap for gap, (before, after) in spans if before < ended_ns and after > begun_ns)
+
+
+@pytest.mark.long
+def test_at_full_rate_a_swap_loses_no_frame_and_delays_no_batch_by_two_batch_times(
+    serve, processes, other_bundle, capsys
+):
     tiles = processes.free_endpoint()
-    service = serve(tiles=tiles)
+    service = serve(tiles=tiles, refine=False)
+    swaps = []
     with zmq.Context() as context, context.socket(zmq.SUB) as listener:
         listener.connect(tiles)
         listener.subscribe(b"tiles/swapped")
         listener.set(zmq.RCVHWM, 0)
-        detector = service.replay("swapped", frames=200, rate=30)
-        processes.until(lambda: service.stitched("swapped") > 10, "the scan is under way")
-        activated = processes.run("model", "activate", other_bundle, "--url", service.url)
-        assert (activated.returncode, activated.stdout) == (0, "active: siemens-star-again\n")
+        detector = service.replay("swapped")  # as fast as it is taken
+        for number, bundle in enumerate((str(other_bundle), "siemens-star", str(other_bundle)), 1):
+            under_way = number * ENDLESS // 4
+            processes.until(lambda least=under_way: service.stitched("swapped") > least, "more is stitched")
+            begun_ns = time.time_ns()
+            service.http.post("/api/model", json={"bundle": bundle}, timeout=60).raise_for_status()
+            swaps.append((begun_ns, time.time_ns()))
         detector.wait()
         report = service.finished("swapped")
-        published: list[tuple[str, list[int]]] = []
-        while listener.poll(500):
-            head = msgspec.msgpack.decode(listener.recv_multipart()[1])
-            published.append((head["model"], head["frames"]))
-    assert report["ledger"]["stitched"] == report["ledger"]["received"] == 200
-    assert sorted(frame for _, frames in published for frame in frames) == list(range(200))
-    models = [model for model, _ in published]
-    swap = models.index("siemens-star-again")
-    assert set(models[:swap]) == {"siemens-star"}
-    assert set(models[swap:]) == {"siemens-star-again"}
+        published = Published.of(listener)
+    assert report["ledger"]["stitched"] == report["ledger"]["received"] == ENDLESS
+    assert sorted(frame for frames in published.frames for frame in frames) == list(range(ENDLESS))
+    names = [name for name, _ in groupby(published.models)]
+    assert names == ["siemens-star", "siemens-star-again"] * 2
+    batch_s = median(published.gaps_s)
+    longest_s = [published.longest_s(*swap) for swap in swaps]
+    with capsys.disabled():
+        print(f"\n{in_words(batch_s, longest_s, swaps)}")
+    assert max(longest_s) - batch_s < 2 * batch_s
     assert service.get("/api/status")["model"]["name"] == "siemens-star-again"
+
+
+def in_words(batch_s: float, longest_s: list[float], swaps: list[tuple[int, int]]) -> str:
+    """Return one line for whoever waits: what the swaps cost."""
+    asked_s = ", ".join(f"{(ended - begun) * 1e-9:.2f}" for begun, ended in swaps)
+    delays = ", ".join(f"{longest / batch_s - 1:.2f}" for longest in longest_s)
+    return (
+        f"{len(swaps)} swaps at full rate, done {asked_s} s after they were asked for: a batch comes every "
+        f"{batch_s * 1e3:.0f} ms, and during a swap later by at most {delays} batch times"
+    )
 
 
 def test_a_damaged_model_is_refused_and_the_old_one_goes_on(serve, processes, other_bundle):

@@ -1,25 +1,19 @@
-"""A beam that drifted, the model that no longer holds, and the one that takes its place."""
+"""What a retraining decides, tells, writes down and asks of a running service."""
 
 import json
-import threading
-from http.server import BaseHTTPRequestHandler, HTTPServer
 
-import numpy as np
 import pytest
+from answering import answering
 from click.testing import CliRunner
 
 from model.bundle import BUNDLES, load_bundle
 from model.scans import open_scan, write_scan
-from training.checkpoint import read_checkpoint
 from training.registry import Lineage, Registry
 from training.retrain import command, find_parent
 from training.retraining.contest import Bout, Judged, refusals
 from training.retraining.hot_swap import ServiceRefusedError, swap
 from training.retraining.report import REPORT, figures_of, write_findings
 from training.retraining.teaching import plan_for
-from training.simulation.raster import ScanRecipe, simulate_scan
-
-PIXEL_M = 2e-8  # of conftest's geometry
 
 
 def retrain(*words):
@@ -41,26 +35,15 @@ def service():
     """An HTTP server that answers a swap as the service does, and keeps what it was sent."""
     heard = []
 
-    class Answer(BaseHTTPRequestHandler):
-        def do_POST(self):
-            order = json.loads(self.rfile.read(int(self.headers["Content-Length"])))
-            heard.append((self.path, order["bundle"], self.headers["Authorization"]))
-            known = self.headers["Authorization"] == "Bearer secret"
-            self.send_response(200 if known else 401)
-            self.end_headers()
-            self.wfile.write(
-                json.dumps({"name": "today"} if known else {"error": "a token is asked for"}).encode()
-            )
+    def answer(asked):
+        order = json.loads(asked.rfile.read(int(asked.headers["Content-Length"])))
+        heard.append((asked.path, order["bundle"], asked.headers["Authorization"]))
+        known = asked.headers["Authorization"] == "Bearer secret"
+        told = {"name": "today"} if known else {"error": "a token is asked for"}
+        return 200 if known else 401, json.dumps(told).encode()
 
-        def log_message(self, *_):
-            pass
-
-    with HTTPServer(("127.0.0.1", 0), Answer) as server:
-        thread = threading.Thread(target=server.serve_forever, args=(0.01,))
-        thread.start()
-        yield f"http://127.0.0.1:{server.server_port}", heard
-        server.shutdown()
-        thread.join()
+    with answering(answer) as address:
+        yield f"http://{address}", heard
 
 
 def bout(parent, candidate, empty=0.8, decides=True):
@@ -166,70 +149,3 @@ def test_what_cannot_be_retrained_is_told_in_one_line(unlabelled, tmp_path, word
     done = retrain(*words.format(scan=unlabelled).split(), "--registry", tmp_path / "bundles")
     assert done.exit_code == 2, done.output
     assert reason in done.output.splitlines()[-1]
-
-
-def beam(curvature):
-    """Two modes on 32 x 32 pixels; the curvature of the wave goes with the focus."""
-    y, x = np.mgrid[:32, :32] - 16.0
-    r2 = y**2 + x**2
-    first = np.exp(-r2 / 60 + 1j * curvature * r2)
-    modes = np.stack([first, 0.2 * x * first])
-    return (np.sqrt(50_000 / np.square(np.abs(modes)).sum()) * modes).astype(np.complex64)
-
-
-def record(path, probe, labelled, seed):
-    recipe = ScanRecipe(("polygons",), frames=400, step_px=6, jitter_px=0, seed=seed)
-    counts, truth = simulate_scan(probe, PIXEL_M, recipe)
-    write_scan(
-        path,
-        counts,
-        (truth.positions_px + 16) * PIXEL_M,
-        wavelength_m=1e-10,
-        distance_m=PIXEL_M * 32 * 75e-6 / 1e-10,
-        detector_pixel_m=75e-6,
-        reference=truth if labelled else None,
-    )
-    return path
-
-
-@pytest.mark.long
-@pytest.mark.timeout(1200)
-def test_a_probe_that_drifted_is_learned_and_what_is_worse_is_refused(tmp_path):
-    before = record(tmp_path / "before.cxi", beam(0.06), labelled=True, seed=1)
-    drifted = record(tmp_path / "drifted.h5", beam(0.02), labelled=False, seed=2)
-    registry = Registry(tmp_path / "bundles")
-    common = ("--registry", registry.folder, "--samples", 6400, "--tiles", 4, "--devices", 1)
-    shape = ("--tile", 24, "--width", 8, "--steps", 1)
-
-    done = retrain(before, *common, *shape, "--name", "tiny")
-    assert done.exit_code == 0, done.output
-    first = registry.active()
-    assert first.checkpoint is not None
-
-    done = retrain(before, drifted, *common, "--label-iterations", 40, "--token", "secret")
-    assert done.exit_code == 0, done.output
-    second, lineage = registry.active(), registry.active().lineage()
-    (older, newest) = lineage.figures
-    assert (older["decides"], newest["decides"]) == (False, True)
-    assert newest["candidate"]["residual"] < 0.5 * newest["parent"]["residual"]
-    assert lineage.parent_sha256 == first.lineage().onnx_sha256
-    assert [scan.file for scan in lineage.scans] == ["before.cxi", "drifted.h5"]
-    assert "secret" not in (second.path / "lineage.json").read_text()
-    assert (second.path / REPORT).is_file()
-    start = read_checkpoint(second.checkpoint).record["start"]
-    assert start["checkpoint"] == str(first.checkpoint)
-
-    brief = ("--samples", 320, "--batch", 16, "--name", "untaught")
-    other = Registry(tmp_path / "other")
-    adopted = find_parent(other, str(second.path))
-    refused = retrain(drifted, *common, *shape, *brief, "--registry", other.folder, "--label-iterations", 40)
-    assert refused.exit_code == 1, refused.output
-    assert refused.output.splitlines()[-1].startswith("refused: forward residual")
-    assert other.active() == adopted
-    (untaught,) = (entry for entry in other.entries() if entry.name.startswith("untaught-"))
-    assert untaught.lineage().accepted is False
-    assert "The candidate is worse here." in (untaught.path / REPORT).read_text()
-
-    done = retrain("--registry", registry.folder, "--rollback")
-    assert done.exit_code == 0, done.output
-    assert registry.active() == first

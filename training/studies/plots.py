@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +11,9 @@ from matplotlib.axes import Axes
 from matplotlib.figure import Figure
 
 from training.studies.cells import Record
+
+Points = tuple[Sequence[float], Sequence[float]]
+"""Values across, and as many upward."""
 
 _MARKERS = "osD^vP*Xph<>d"
 
@@ -50,6 +53,21 @@ def plot_cost(lines: dict[str, list[Record]], path: Path, mosaic_rad: Callable[[
         size = 20 + cost["parameters"] / 3e4
         axes.scatter([cost["macs"] / 1e6] * len(errors), errors, size, marker=marker, alpha=0.7, label=name)
     axes.set_xscale("log")
+    _save(figure, axes, path)
+
+
+def plot_residuals(lines: dict[str, Points], path: Path) -> None:
+    """Draw forward residuals after so many iterations, a line each.
+
+    Args:
+        lines: iterations from 0, and residuals after them, by name.
+        path: SVG file to write.
+    """
+    figure, axes = _figure("iterations", "forward residual")
+    for (name, points), marker in zip(lines.items(), _cycle(_MARKERS), strict=False):
+        axes.plot(*points, marker=marker, markersize=3, linewidth=1, label=name)
+    axes.set_xscale("symlog", linthresh=1)
+    axes.set_yscale("log")
     _save(figure, axes, path)
 
 
