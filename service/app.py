@@ -79,11 +79,11 @@ class App:
         self._workers: list[threading.Thread] = []  # they end as soon as the service is stopping
         self._reconstructor: threading.Thread | None = None
         self._orders = Orders(self._stopping)
+        self.metrics = Metrics(self.runs.totals, self.queues)
         self._workforce = Workforce(settings, log.info, self._worker_lost)
         self.engine = self._workforce.load(settings.bundle)
         self.door = Door(door_settings(settings), lambda: self.engine.bundle.description.frame_shape)
         self.inbox = Inbox(settings.inbox_mib << 20)
-        self.metrics = Metrics(self.runs.totals, self.queues)
         self.metrics.workers.set_function(lambda: self.engine.here)
         self.store = ResultStore(Path(settings.results), self.warn)
         self.refiner = Refiner(self._quiet, settings.refine_mib, settings.refine_s, self._refined)

@@ -4,21 +4,30 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import tempfile
+import time
+import urllib.error
+import urllib.request
 from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Final
 
 from service.app import App
 from service.config import Settings
+
+FREE: Final = "tcp://127.0.0.1:*"
+_PATIENCE_S: Final = 300.0
+_POLL_S: Final = 0.005
 
 
 def loopback_settings(bundle: str, results: Path | str, port: int = 0, threads: int = 0) -> Settings:
     """Return the settings of a service that listens on free loopback ports for frames and positions."""
     return Settings(
-        images="tcp://127.0.0.1:*",
+        images=FREE,
         images_format="dectris-v2",
         images_bind=True,
-        positions="tcp://127.0.0.1:*",
+        positions=FREE,
         positions_bind=True,
         bundle=bundle,
         results=str(results),
@@ -65,3 +74,39 @@ def detector(
             yield process
         finally:
             process.terminate()
+
+
+@contextmanager
+def service_process(bundle: str, *options: str) -> Iterator[tuple[str, int]]:
+    """Run `ptycholive serve` in a process of its own, its results thrown away; yield its page and its number.
+
+    Args:
+        bundle: model.
+        options: flags of `serve`; the page's port is a free one.
+
+    Raises:
+        TimeoutError: it was not ready in time.
+    """
+    with tempfile.TemporaryDirectory() as folder:
+        command = [sys.executable, "-u", "-m", "service.cli", "serve", "--port", "0", "--results", folder]
+        command += ["--bundle", bundle, *options]
+        with subprocess.Popen(
+            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
+        ) as process:
+            try:
+                url = next(line for line in process.stdout or () if line.startswith("page: ")).split()[1]
+                _wait_until_ready(url)
+                yield url, process.pid
+            finally:
+                process.terminate()
+
+
+def _wait_until_ready(url: str) -> None:
+    patience_s = time.monotonic() + _PATIENCE_S
+    while time.monotonic() < patience_s:
+        try:
+            with urllib.request.urlopen(f"{url}/readyz", timeout=1):  # noqa: S310 - our own service
+                return
+        except urllib.error.URLError:
+            time.sleep(_POLL_S)
+    raise TimeoutError(f"{url} was not ready within {_PATIENCE_S:.0f} s")

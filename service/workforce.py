@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -10,6 +9,7 @@ from model.bundle import Bundle, BundleError, find_bundle, load_bundle
 from service.config import Settings
 from service.engine import Engine
 from service.engines.choice import AUTO, choose_engine
+from service.engines.graph import cores
 from service.errors import ConfigError
 from service.pool import EnginePool, ThreadWorker, as_pool
 
@@ -75,13 +75,14 @@ def _verified(bundle: str) -> Bundle:
 def _joined(settings: Settings, address: str) -> Cluster:
     from service.cluster.nodes import Cluster  # Ray is an extra, and takes its time to load
 
-    s = settings
-    return Cluster(address, s.workers, s.engine, s.threads, plain=s.allow_plain_streams)
+    return Cluster(
+        address, settings.workers, settings.engine, settings.threads, plain=settings.allow_plain_streams
+    )
 
 
 def _side_by_side(bundle: Bundle, settings: Settings) -> EnginePool:
     """Start engines that share the cores of this machine."""
-    threads = settings.threads or max(1, len(os.sched_getaffinity(0)) // settings.workers)
+    threads = settings.threads or max(1, cores() // settings.workers)
     choice = choose_engine(bundle, settings.engine, threads)
     name = choice.candidates[0].name
     others = [choose_engine(bundle, name, threads).engine for _ in range(1, settings.workers)]

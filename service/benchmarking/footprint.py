@@ -5,18 +5,14 @@ from __future__ import annotations
 import os
 import re
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.error
-import urllib.request
 from collections.abc import Iterator
 from importlib import metadata
 from pathlib import Path
 
 from service.benchmarking.journey import Subject, stand
 from service.benchmarking.timing import Say
+from service.loopback import FREE, service_process
 
 
 def memory_mib(subject: Subject, scans: int, say: Say) -> list[float]:
@@ -70,25 +66,6 @@ def _resident_mib() -> float:
 
 
 def _start_up_s(bundle: str) -> float:
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-u", "-m", "service.cli", "serve", "--port", "0", "--results", folder]
-        command += ["--bundle", bundle, "--images", f"ipc://{folder}/images"]
-        begun_s = time.perf_counter()
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        ) as service:
-            try:
-                page = next(line for line in service.stdout or () if line.startswith("page: ")).split()[1]
-                while not _answers(f"{page}/readyz"):
-                    time.sleep(0.005)
-                return time.perf_counter() - begun_s
-            finally:
-                service.terminate()
-
-
-def _answers(url: str) -> bool:
-    try:
-        with urllib.request.urlopen(url, timeout=1) as answer:  # noqa: S310 - our own service
-            return bool(answer.status == 200)
-    except urllib.error.URLError:
-        return False
+    begun_s = time.perf_counter()
+    with service_process(bundle, "--images", FREE, "--images-bind"):
+        return time.perf_counter() - begun_s

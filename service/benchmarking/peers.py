@@ -15,7 +15,8 @@ from importlib.util import find_spec
 from typing import Any, Final
 
 from service.benchmarking.journey import Subject
-from service.benchmarking.timing import BATCH, Say, Spent, cores
+from service.benchmarking.timing import BATCH, Say, Spent
+from service.engines.graph import cores
 from service.errors import ConfigError
 from service.loopback import detector
 
@@ -34,7 +35,7 @@ class Peers:
         networks: names of what it can run, in the order told.
         operations: a frame takes of each network, a multiplication and an addition being two, by its name.
         peak_flop_per_s: of a large float32 matrix product with the same threads on the same device.
-        script: what the naive script runs; None: it cannot, as `why_no_script` says.
+        script: what the naive script runs; None: it cannot unpack the frames.
 
     Raises:
         ConfigError: it ended instead of telling what it has.
@@ -48,7 +49,6 @@ class Peers:
         self.operations: dict[str, float] = told["operations"]
         self.peak_flop_per_s: float = told["peak_flop_per_s"]
         self.script: str | None = told["script"]
-        self.why_no_script: str | None = told["why_no_script"]
         self._endpoints = told["endpoints"]
 
     def run(self, network: str) -> Spent:

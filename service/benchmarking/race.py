@@ -4,13 +4,14 @@ from __future__ import annotations
 
 import statistics
 from collections.abc import Callable, Iterable, Mapping
+from functools import partial
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
 from service.benchmarking.peers import Peers
-from service.benchmarking.timing import BATCH, Say, Spent, spent
+from service.benchmarking.timing import BATCH, Say, Spent, infer_all, spent
 from service.engine import Engine
 from service.engines.onnxruntime import OnnxRuntimeCudaEngine, OnnxRuntimeEngine
 
@@ -66,23 +67,14 @@ def engines(
     runs = {f"{model.description.name}, {one.backend}": inferring(one, frames) for one in ours}
     names = list(runs)
     if peers is not None:
-        runs |= {name: _running(peers, name) for name in peers.networks}
+        runs |= {name: partial(peers.run, name) for name in peers.networks}
     return runs, names
 
 
 def inferring(engine: Engine, frames: NDArray[Any]) -> Callable[[], Spent]:
     """Return what runs frames (n, H, W) through an engine, in full batches."""
     counts = np.ascontiguousarray(frames[:, None])
-
-    def infer_all() -> None:
-        for k in range(0, len(counts), BATCH):
-            engine.infer(counts[k : k + BATCH])
-
-    return lambda: spent(len(counts), infer_all)
-
-
-def _running(peers: Peers, name: str) -> Callable[[], Spent]:
-    return lambda: peers.run(name)
+    return lambda: spent(len(counts), partial(infer_all, engine, counts, BATCH))
 
 
 def _times_as_fast(ours: list[Spent], others: list[Spent]) -> dict[str, float]:

@@ -17,19 +17,18 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.geometry import probe_weight
-from service.benchmarking.timing import BATCH, Say, spent
+from service.benchmarking.messages import SCAN, stream_messages
+from service.benchmarking.timing import BATCH, Say, infer_all, spent
 from service.engine import Engine
-from service.messages import ScanStart, Tiles
+from service.messages import Tiles
 from service.mosaic import Mosaic
 from service.planes import SUMS
-from service.wire import dectris_v2, native
+from service.sources import decoder_for
 
 _FRAMES: Final = 64
 _COPIED: Final = 1 << 26  # bytes, more than caches hold
 _FLOAT_BYTES: Final = 4
 _TILE_PLANES: Final = 3  # amplitude, cos, sin
-
-Decoder = native.NativeDecoder | dectris_v2.DectrisV2Decoder
 
 
 @dataclass(frozen=True, slots=True)
@@ -120,40 +119,34 @@ def measure_stages(
 
 def _stages(engine: Engine, frames: NDArray[Any], positions_m: NDArray[np.float64]) -> list[Stage]:
     counts = np.ascontiguousarray(frames[:, None])
-    raw, packed = (_native_messages(frames, encoding) for encoding in ("raw", "bslz4"))
+    raw = stream_messages("native", "raw", frames)
     return [
-        Stage("decode native raw", *_decoding(native.NativeDecoder(), raw)),  # copies nothing: no floor
-        _unpacking("decode native bslz4", native.NativeDecoder(), packed, frames),
-        _unpacking(
-            "decode DECTRIS V2 bslz4", dectris_v2.DectrisV2Decoder(), _dectris_messages(frames), frames
-        ),
+        Stage("decode native raw", *_decoding("native", raw)),  # copies nothing: no floor
+        _unpacking("decode native bslz4", "native", frames),
+        _unpacking("decode DECTRIS V2 bslz4", "dectris-v2", frames),
         *(_inferring(engine, counts, batch) for batch in (1, BATCH, len(counts))),
         _stitching(engine, counts, positions_m),
     ]
 
 
-def _decoding(decoder: Decoder, messages: list[list[bytes]]) -> tuple[int, Callable[[], object]]:
+def _decoding(stream_format: str, messages: list[list[bytes]]) -> tuple[int, Callable[[], object]]:
     """Return how many frames the messages after the first hold, and what decodes them."""
     start, *images = messages
+    decoder = decoder_for(stream_format)
     decoder.decode(start, 0)
     return len(images), lambda: [decoder.decode(parts, 0) for parts in images]
 
 
-def _unpacking(name: str, decoder: Decoder, messages: list[list[bytes]], frames: NDArray[Any]) -> Stage:
+def _unpacking(name: str, stream_format: str, frames: NDArray[Any]) -> Stage:
+    messages = stream_messages(stream_format, "bslz4", frames)
     packed = sum(len(part) for parts in messages[1:] for part in parts)
-    return Stage(name, *_decoding(decoder, messages), bytes_a_frame=(packed + frames.nbytes) / len(frames))
+    moved = (packed + frames.nbytes) / len(frames)
+    return Stage(name, *_decoding(stream_format, messages), bytes_a_frame=moved)
 
 
 def _inferring(engine: Engine, counts: NDArray[Any], batch: int) -> Stage:
     some = counts[: max(8, batch)]  # one by one they take long
-    batches = [some[k : k + batch] for k in range(0, len(some), batch)]
-    call = partial(_infer_each, engine, batches)
-    return Stage(f"engine, batch {batch}", len(some), call, is_engine=True)
-
-
-def _infer_each(engine: Engine, batches: list[NDArray[Any]]) -> None:
-    for batch in batches:
-        engine.infer(batch)
+    return Stage(f"engine, batch {batch}", len(some), partial(infer_all, engine, some, batch), is_engine=True)
 
 
 def _stitching(engine: Engine, counts: NDArray[Any], positions_m: NDArray[np.float64]) -> Stage:
@@ -167,19 +160,4 @@ def _stitching(engine: Engine, counts: NDArray[Any], positions_m: NDArray[np.flo
 def _tiles(engine: Engine, counts: NDArray[Any], positions_m: NDArray[np.float64]) -> Tiles:
     amplitude, cos, sin, *_ = engine.infer(counts)
     n = len(counts)
-    return Tiles("bench", np.arange(n), positions_m, amplitude, cos, sin, np.zeros(n, np.int64))
-
-
-def _scan_start(frames: NDArray[Any]) -> ScanStart:
-    return ScanStart("bench", (frames.shape[1], frames.shape[2]), frames.dtype, len(frames))
-
-
-def _native_messages(frames: NDArray[Any], encoding: Any) -> list[list[bytes]]:
-    images = (native.encode_frames("bench", k, frames[k : k + 1], encoding) for k in range(len(frames)))
-    return [native.encode_start(_scan_start(frames)), *images]
-
-
-def _dectris_messages(frames: NDArray[Any]) -> list[list[bytes]]:
-    series = dectris_v2.SentSeries(_scan_start(frames), 1)
-    images = (dectris_v2.encode_image(series, k, frame, "bslz4") for k, frame in enumerate(frames))
-    return [dectris_v2.encode_start(series), *images]
+    return Tiles(SCAN, np.arange(n), positions_m, amplitude, cos, sin, np.zeros(n, np.int64))

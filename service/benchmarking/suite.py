@@ -15,7 +15,8 @@ from service.benchmarking.journey import Subject
 from service.benchmarking.peers import Peers, peers_of
 from service.benchmarking.race import engines, race
 from service.benchmarking.stages import Floors, bandwidth_bytes_per_s, measure_stages
-from service.benchmarking.timing import Say, cores
+from service.benchmarking.timing import Say
+from service.engines.graph import cores
 from service.workforce import load_engine
 
 

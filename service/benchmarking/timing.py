@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
-import os
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Final
+from typing import Any, Final
+
+from numpy.typing import NDArray
+
+from service.engine import Engine
 
 BATCH: Final = 16
 """Frames that go through an engine together where nothing else is said."""
@@ -46,6 +49,7 @@ def spent(frames: int, call: Callable[[], object]) -> Spent:
     return Spent(frames, time.perf_counter() - begun_s, time.process_time() - at_work_s)
 
 
-def cores() -> int:
-    """Return how many cores this process may use."""
-    return len(os.sched_getaffinity(0))
+def infer_all(engine: Engine, counts: NDArray[Any], batch: int) -> None:
+    """Run counts (n, 1, H, W) through an engine, so many at a time."""
+    for k in range(0, len(counts), batch):
+        engine.infer(counts[k : k + batch])

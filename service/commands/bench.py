@@ -3,14 +3,17 @@
 from __future__ import annotations
 
 import json
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import click
 
 from service.commands.flags import SHIPPED_SCAN, example
 from service.errors import ConfigError
+
+if TYPE_CHECKING:
+    from service.benchmarking.suite import Effort
 
 
 @click.command(
@@ -55,42 +58,55 @@ from service.errors import ConfigError
     is_flag=True,
     help="Measure only how fast each stream format is received, decoded and joined.",
 )
-def bench(
-    json_file: Path | None,
-    bundle: str,
-    scan: Path,
-    threads: int,
-    rounds: int,
-    curve_file: Path | None,
-    viewers: int | None,
-    rate_hz: float,
-    *,
-    quick: bool,
-    formats: bool,
-) -> None:
+def bench(json_file: Path | None, curve_file: Path | None, **options: Any) -> None:
     """Measure stage by stage and end to end, beside the peers, in one run; or one thing alone."""
+    for file in (json_file, curve_file):
+        _check_writable(file)
+    if options["formats"]:
+        figures = _formats(**options)
+    elif options["viewers"] is not None:
+        figures = _viewers(**options)
+    elif curve_file is not None:
+        figures = _load(curve_file, **options)
+    else:
+        figures = _everything(**options)
+    if json_file is not None:
+        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+
+
+def _formats(rounds: int, **_: Any) -> dict[str, Any]:
+    from service.benchmarking.formats import format_rates
+
+    return {name: asdict(rates) for name, rates in format_rates(rounds, click.echo).items()}
+
+
+def _viewers(scan: Path, bundle: str, viewers: int, rounds: int, rate_hz: float, **_: Any) -> dict[str, Any]:
+    from service.benchmarking.viewers import measure_viewers
+
+    return measure_viewers(scan, bundle, viewers, rounds, rate_hz, click.echo)
+
+
+def _load(file: Path, scan: Path, bundle: str, threads: int, **options: Any) -> dict[str, Any]:
     from service.benchmarking.curve import curve_svg
     from service.benchmarking.journey import Subject
     from service.benchmarking.load import load_curve
-    from service.benchmarking.suite import QUICK, Effort, run_benchmark
-    from service.format_rates import format_rates
-    from service.viewers import measure_viewers
 
-    for file in (json_file, curve_file):
-        _check_writable(file)
-    figures: dict[str, Any]
-    effort = QUICK if quick else replace(Effort(), rounds=rounds)
-    if formats:
-        figures = {name: asdict(rates) for name, rates in format_rates(rounds, click.echo).items()}
-    elif viewers is not None:
-        figures = measure_viewers(scan, bundle, viewers, rounds, rate_hz, click.echo)
-    elif curve_file is not None:
-        figures = load_curve(Subject(scan, bundle, threads, effort.frames), effort.point_s, click.echo)
-        curve_file.write_text(curve_svg(figures), encoding="utf-8")
-    else:
-        figures = run_benchmark(scan, bundle, threads, effort, click.echo)
-    if json_file is not None:
-        json_file.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
+    effort = _effort(**options)
+    curve = load_curve(Subject(scan, bundle, threads, effort.frames), effort.point_s, click.echo)
+    file.write_text(curve_svg(curve), encoding="utf-8")
+    return curve
+
+
+def _everything(scan: Path, bundle: str, threads: int, **options: Any) -> dict[str, Any]:
+    from service.benchmarking.suite import run_benchmark
+
+    return run_benchmark(scan, bundle, threads, _effort(**options), click.echo)
+
+
+def _effort(rounds: int, *, quick: bool, **_: Any) -> Effort:
+    from service.benchmarking.suite import QUICK, Effort
+
+    return QUICK if quick else Effort(rounds=rounds)
 
 
 def _check_writable(file: Path | None) -> None:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 from collections.abc import Mapping, Sequence
 from typing import Any
 
@@ -59,6 +60,11 @@ def try_batches(engine: Engine) -> None:
     """
     for frames in (1, 2):
         engine.infer(blank_frames(engine.bundle, frames))
+
+
+def cores() -> int:
+    """Return how many cores this process may use, and so the threads of an engine that is told none."""
+    return len(os.sched_getaffinity(0))
 
 
 def blank_frames(bundle: Bundle, frames: int) -> NDArray[Any]:

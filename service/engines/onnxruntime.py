@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Mapping
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle
 from service.engine import Inferred
-from service.engines.graph import as_inferred, checked_outputs, one_line, try_batches
+from service.engines.graph import as_inferred, checked_outputs, cores, one_line, try_batches
 from service.errors import EngineError
 
 
@@ -42,7 +41,7 @@ class OnnxRuntimeEngine:
         self.bundle = bundle
         self._refuse_without_provider()
         options = onnxruntime.SessionOptions()
-        options.intra_op_num_threads = threads or len(os.sched_getaffinity(0))
+        options.intra_op_num_threads = threads or cores()
         # Threads that spin between the operators of a run make it a quarter faster; between runs they would
         # take the cores from receiving, stitching and the page.
         options.add_session_config_entry("session.force_spinning_stop", "1")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterable
 from typing import Any
 
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 
 from model.bundle import Bundle
 from service.engine import Inferred
-from service.engines.graph import as_inferred, checked_outputs, one_line, try_batches
+from service.engines.graph import as_inferred, checked_outputs, cores, one_line, try_batches
 from service.errors import EngineError
 
 
@@ -39,7 +38,7 @@ class OpenVinoEngine:
         """
         self.bundle = bundle
         properties = {
-            "INFERENCE_NUM_THREADS": threads or len(os.sched_getaffinity(0)),
+            "INFERENCE_NUM_THREADS": threads or cores(),
             "PERFORMANCE_HINT": "LATENCY",  # one batch at a time, all threads on it
             "INFERENCE_PRECISION_HINT": "f32",  # it takes bfloat16 by itself where the processor has it
         }

@@ -22,7 +22,7 @@ def blocks(document):
 
 
 def documented(program):
-    """Return (document, words) of every line that runs a program."""
+    """Return the words after the program of every line that runs it, a parameter each."""
     told = []
     for document in DOCUMENTS:
         for line in blocks(document):

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import io
 import os
 import re
 import signal
@@ -29,11 +28,6 @@ def places(service):
     return [int(number) for number in re.findall(r"worker \d is process (\d+)", service.said())]
 
 
-def mosaic(service, scan, channel):
-    answer = service.http.get(f"/api/scans/{scan}/mosaic", params={"channel": channel, "format": "npy"})
-    return np.load(io.BytesIO(answer.raise_for_status().content))
-
-
 def killed_in_mid_scan(service, scan, victims):
     """Kill workers when a quarter of the scan is stitched; return the report of the whole scan."""
     detector = service.replay(scan, frames=FRAMES)
@@ -54,7 +48,7 @@ def test_two_workers_make_the_mosaic_of_one_engine(cluster, serve):
     assert all_stitched(cluster.take("star", frames=FRAMES))
     assert all_stitched(alone.take("star", frames=FRAMES))
     for channel in ("amplitude", "phase", "coverage"):
-        one, two = mosaic(alone, "star", channel), mosaic(cluster, "star", channel)
+        one, two = alone.mosaic("star", channel), cluster.mosaic("star", channel)
         np.testing.assert_allclose(two, one, rtol=1e-4, atol=1e-4)
     assert cluster.get("/api/status")["engine"]["device"] == "2 × cpu"
 

@@ -156,12 +156,6 @@ def account(processes):
     return of
 
 
-def mosaic(service, scan, channel) -> np.ndarray:
-    query = {"channel": channel, "format": "npy"}
-    answer = service.http.get(f"/api/scans/{scan}/mosaic", params=query)
-    return np.load(io.BytesIO(answer.raise_for_status().content))
-
-
 def told(report, words) -> bool:
     return any(words in line for line in report["warnings"])
 
@@ -192,8 +186,8 @@ def test_images_and_positions_in_any_two_orders_give_the_mosaic_of_an_undisturbe
     for scan in ("in-order", "in-disorder"):
         assert account(listening, scan)["ledger"]["stitched"] == FRAMES
     for channel in ("amplitude", "coverage"):
-        straight = mosaic(listening, "in-order", channel)
-        np.testing.assert_allclose(mosaic(listening, "in-disorder", channel), straight, rtol=1e-4, atol=1e-5)
+        straight = listening.mosaic("in-order", channel)
+        np.testing.assert_allclose(listening.mosaic("in-disorder", channel), straight, rtol=1e-4, atol=1e-5)
 
 
 def test_a_lost_packet_of_positions_costs_its_own_frames_and_a_late_one_none(listening, beamline, account):
@@ -226,7 +220,7 @@ def test_the_mosaic_grows_to_wherever_the_beam_goes(listening, beamline, account
     beamline.take("far-away", positions_m=track_m)
     report = account(listening, "far-away")
     assert (report["ledger"]["stitched"], report["ledger"]["dropped"]) == (FRAMES, {})
-    coverage = mosaic(listening, "far-away", "coverage")
+    coverage = listening.mosaic("far-away", "coverage")
     geometry = report["geometry"]
     places_px = np.rint((track_m - geometry["origin_m"]) / geometry["object_pixel_m"]).astype(int)
     assert (coverage[places_px[:, 0], places_px[:, 1]] > 0).all()

@@ -70,11 +70,6 @@ def stitched(service, processes, scan, frames):
     processes.until(lambda: service.stitched(scan) == frames, f"{frames} frames are stitched")
 
 
-def mosaic(service, scan, channel):
-    answer = service.http.get(f"/api/scans/{scan}/mosaic", params={"channel": channel, "format": "npy"})
-    return np.load(io.BytesIO(answer.raise_for_status().content))
-
-
 def recorded(path):
     with h5py.File(path, swmr=True) as file:
         return len(file[RECORDED])
@@ -165,4 +160,4 @@ def test_with_a_recording_nothing_is_lost_and_the_mosaic_is_that_of_an_undisturb
     whole.send(whole.start, *whole.frames, whole.end)
     assert service.finished("whole")["ledger"]["stitched"] == FRAMES
     for channel in ("amplitude", "phase", "agreement", "coverage"):
-        assert np.allclose(mosaic(service, "killed", channel), mosaic(service, "whole", channel), atol=1e-5)
+        assert np.allclose(service.mosaic("killed", channel), service.mosaic("whole", channel), atol=1e-5)

@@ -48,7 +48,7 @@ def test_a_recording_holds_what_the_detector_sent_and_not_what_the_door_made_of_
 
 
 def test_a_recorded_scan_is_stitched_to_the_same_mosaic_bit_by_bit(serve, scans):
-    running = serve(record=str(scans), batch_deadline_s=30.0, refine=False)
+    running = serve(record=str(scans), batch_frames=1, refine=False)  # rounding goes with a batch's size
     running.replay()
     first = running.finished().mosaic
     with open_scan(until(lambda: next(scans.glob("tiny.cxi"), None))) as scan:
@@ -60,9 +60,7 @@ def test_a_recorded_scan_is_stitched_to_the_same_mosaic_bit_by_bit(serve, scans)
         again = running.finished("again").mosaic
     assert first.bounds() == again.bounds()
     for channel in ("amplitude", "phase", "agreement", "coverage"):
-        assert np.allclose(
-            first.image(channel, first.bounds()), again.image(channel, again.bounds()), atol=1e-5
-        )
+        assert np.array_equal(first.image(channel, first.bounds()), again.image(channel, again.bounds()))
 
 
 def test_recording_is_begun_in_the_middle_of_a_scan_and_ended_over_http(serve, scans):

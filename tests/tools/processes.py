@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 import os
 import re
 import signal
@@ -14,6 +15,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+import numpy as np
 import waiting
 import zmq
 from prometheus_client.parser import text_string_to_metric_families
@@ -156,6 +158,12 @@ class Service:
         until(lambda: (self.report(scan) or {}).get("finished"), f"scan {scan} is finished")
         until(lambda: self.http.get(f"/api/scans/{scan}/result.h5").is_success, "the result is there")
         return self.report(scan) or {}
+
+    def mosaic(self, scan: str, channel: str) -> np.ndarray:
+        """Return a channel of a scan's mosaic."""
+        query = {"channel": channel, "format": "npy"}
+        answer = self.http.get(f"/api/scans/{scan}/mosaic", params=query)
+        return np.load(io.BytesIO(answer.raise_for_status().content))
 
     def metrics(self) -> dict[str, dict[tuple[str, ...], float]]:
         """Return Prometheus' samples: name → values of the labels → number."""

@@ -23,7 +23,6 @@ from training.peers.networks import Peer, operations_of, published_networks
 _SIDE = 2048  # of the matrices that the peak is measured with
 _PRODUCTS = 5
 _SCRIPT = "script"
-_WHY_NO_SCRIPT = "it unpacks with dectris-compression, the extra `fast`, which is not installed"
 
 
 def peak_flop_per_s(device: str) -> float:
@@ -37,12 +36,11 @@ def peak_flop_per_s(device: str) -> float:
     return float(2 * _SIDE**3 / min(seconds))
 
 
-def run_frames(peer: Peer, counts: NDArray[np.float32], batch: int) -> dict[str, float]:
-    """Run counts (n, 1, H, W) through a network; return what it took."""
-    begun_s, at_work_s = time.perf_counter(), time.process_time()
+def run_frames(peer: Peer, counts: NDArray[np.float32], batch: int) -> int:
+    """Run counts (n, 1, H, W) through a network, so many at a time; return how many there are."""
     for k in range(0, len(counts), batch):
         peer.run(counts[k : k + batch])
-    return _spent(len(counts), time.perf_counter() - begun_s, time.process_time() - at_work_s)
+    return len(counts)
 
 
 def naive_script(peer: Peer, scan: Path, bundle: Bundle, batch: int) -> NaiveScript | None:
@@ -62,8 +60,17 @@ def serve(runs: Mapping[str, Callable[[], dict[str, float]]]) -> None:
         click.echo(json.dumps(runs[line.strip()]()))
 
 
-def _spent(frames: int, wall_s: float, processor_s: float) -> dict[str, float]:
+def spent(run: Callable[[], int]) -> dict[str, float]:
+    """Run something that returns how many frames it handled; return what it took."""
+    begun_s, at_work_s = time.perf_counter(), time.process_time()
+    frames = run()
+    wall_s, processor_s = time.perf_counter() - begun_s, time.process_time() - at_work_s
     return {"frames": frames, "wall_s": wall_s, "processor_s": processor_s}
+
+
+def _take_scan(script: NaiveScript) -> dict[str, float]:
+    script.wait()
+    return spent(script.run)
 
 
 @click.command()
@@ -82,18 +89,17 @@ def main(scan: Path, bundle: str, threads: int, frames: int, batch: int, device:
     with tempfile.TemporaryDirectory() as folder:
         peers = published_networks(counts.shape[2:], threads, device, Path(folder))
         runs: dict[str, Callable[[], dict[str, float]]] = {
-            peer.name: partial(run_frames, peer, counts, batch) for peer in peers
+            peer.name: partial(spent, partial(run_frames, peer, counts, batch)) for peer in peers
         }
         script = naive_script(peers[0], scan, verified, batch)
         if script is not None:
-            runs[_SCRIPT] = lambda: _spent(*script.run())
+            runs[_SCRIPT] = partial(_take_scan, script)
         told = {
             "networks": [peer.name for peer in peers],
             "operations": {peer.name: peer.operations for peer in peers}
             | {verified.description.name: operations_of(verified.onnx)},
             "peak_flop_per_s": peak_flop_per_s(device),
             "script": None if script is None else peers[0].name,
-            "why_no_script": _WHY_NO_SCRIPT if script is None else None,
             "endpoints": None if script is None else script.endpoints,
         }
         click.echo(json.dumps(told))

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from typing import Any
@@ -14,7 +13,7 @@ import zmq
 from numpy.typing import NDArray
 
 Float32 = NDArray[np.float32]
-_ARRAY, _DTYPES = 40, {64: "u1", 69: "<u2", 70: "<u4"}  # tags of DECTRIS Stream V2
+_DTYPES = {64: "u1", 69: "<u2", 70: "<u4"}  # by the tags of DECTRIS Stream V2
 _MARGIN_PX = 8  # of the canvas, which a script makes as large as the planned scan needs
 
 
@@ -65,10 +64,12 @@ class NaiveScript:
         self._images.close(linger=0)
         self._positions.close(linger=0)
 
-    def run(self) -> tuple[int, float, float]:
-        """Take one scan; return its frames, and seconds and processor seconds from the first to the last."""
+    def wait(self) -> None:
+        """Wait for the first message of a scan."""
         self._images.poll()
-        begun_s, at_work_s = time.perf_counter(), time.process_time()
+
+    def run(self) -> int:
+        """Take one scan; return its frames."""
         corners = self._corners_px()
         canvas: Float32 | None = None
         waiting: list[tuple[int, NDArray[Any]]] = []
@@ -84,7 +85,7 @@ class NaiveScript:
         if canvas is not None and waiting:
             self._stitch(canvas, corners, waiting)
         self._skip_positions()
-        return frames, time.perf_counter() - begun_s, time.process_time() - at_work_s
+        return frames
 
     def _stitch(self, canvas: Float32, corners: NDArray[np.intp], waiting: list[tuple[int, Any]]) -> None:
         counts = np.stack([frame for _, frame in waiting]).astype(np.float32)[:, None]

@@ -45,6 +45,6 @@ def test_the_naive_script_sees_every_frame_of_a_streamed_scan_once(tiny_scan):
 
     script = NaiveScript(infer, Told(positions_m, OBJECT_PIXEL_M), 5, decompress)
     with closing(script), ThreadPoolExecutor(1) as pool, detector(script.endpoints, tiny_scan, rate_hz=0):
-        frames, _, _ = pool.submit(script.run).result(60)
+        frames = pool.submit(script.run).result(60)
     assert frames == len(counts)
     np.testing.assert_allclose(seen, counts.sum(axis=(1, 2)))

@@ -10,25 +10,22 @@ from __future__ import annotations
 import json
 import os
 import statistics
-import subprocess
-import sys
-import tempfile
 import time
-import urllib.error
 import urllib.request
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from service.benchmarking.timing import Say
 from service.client import Live
-from service.loopback import detector
+from service.loopback import FREE, detector, service_process
 
 _PATIENCE_S = 300.0
 _POLL_S = 0.05
-
-Say = Callable[[str], object]
+# Without refinement, which would take what time is left.
+_OPTIONS = ("--no-refine", "--images", FREE, "--images-bind", "--positions", FREE, "--positions-bind")
 
 
 @dataclass(frozen=True, slots=True)
@@ -65,7 +62,8 @@ def measure_viewers(
         say: takes a line.
     """
     taken: dict[int, list[tuple[float, float]]] = {0: [], viewers: []}
-    with _serving(bundle) as service:
+    with service_process(bundle, *_OPTIONS) as (url, pid):
+        service = _Service(url, pid)
         _stream(service, scan, rate_hz, "warm-up")
         for number in range(rounds):
             for watching, figures in taken.items():
@@ -119,32 +117,3 @@ def _watched(url: str, viewers: int) -> Iterator[None]:
         for _ in range(viewers):
             stack.enter_context(Live(url, level=None))
         yield
-
-
-@contextmanager
-def _serving(bundle: str) -> Iterator[_Service]:
-    """Run a service in a process of its own, without refinement, which would take what time is left."""
-    free = "tcp://127.0.0.1:*"
-    with tempfile.TemporaryDirectory() as folder:
-        command = [sys.executable, "-u", "-m", "service.cli", "serve", "--port", "0", "--results", folder]
-        command += ["--bundle", bundle, "--no-refine", "--images", free, "--images-bind"]
-        command += ["--positions", free, "--positions-bind"]
-        with subprocess.Popen(
-            command, stdout=subprocess.PIPE, stderr=subprocess.DEVNULL, text=True
-        ) as process:
-            try:
-                yield _Service(_page(process), process.pid)
-            finally:
-                process.terminate()
-
-
-def _page(process: subprocess.Popen[str]) -> str:
-    url = next(line for line in process.stdout or () if line.startswith("page: ")).split()[1]
-    patience_s = time.monotonic() + _PATIENCE_S
-    while time.monotonic() < patience_s:
-        try:
-            with urllib.request.urlopen(f"{url}/readyz", timeout=1):  # noqa: S310 - our own service
-                return url
-        except urllib.error.URLError:
-            time.sleep(_POLL_S)
-    raise TimeoutError(f"{url} was not ready within {_PATIENCE_S:.0f} s")

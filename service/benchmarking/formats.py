@@ -10,9 +10,8 @@ from __future__ import annotations
 
 import statistics
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable
 from dataclasses import dataclass
-from datetime import UTC, datetime
 from functools import partial
 from typing import Final
 
@@ -21,12 +20,15 @@ import numpy as np
 import zmq
 from numpy.typing import NDArray
 
+from service.benchmarking.messages import SCAN, stream_messages
+from service.benchmarking.timing import Say
 from service.errors import ConfigError, StreamError
 from service.join import Joiner
-from service.messages import Image, Positions, ScanStart
+from service.loopback import FREE
+from service.messages import Image, Positions
 from service.sources import Source, decoder_for
 from service.wire.pixels import DEFAULT_LIMITS, compiled_decompress, encode_pixels
-from service.wire.senders import SENDERS, Encoding, Sending
+from service.wire.senders import Encoding
 
 SIDES_PX: Final = (128, 512)
 CASES: Final[tuple[tuple[str, Encoding, int], ...]] = (  # format, encoding, frames a message
@@ -48,9 +50,7 @@ _MEAN_COUNTS: Final = 2.0
 _PATIENCE_S: Final = 10.0
 _PILE: Final = 64  # messages, as many as a socket holds
 _SETTLE_S: Final = 0.02
-_LOOPBACK: Final = "tcp://127.0.0.1:*"
 
-Say = Callable[[str], object]
 Parts = list[bytes]
 
 
@@ -98,7 +98,7 @@ def _counts(side_px: int) -> NDArray[np.uint16]:
 def _rates(
     stream_format: str, encoding: Encoding, stack: int, counts: NDArray[np.uint16], rounds: int
 ) -> Rates:
-    start, *messages = _messages(stream_format, encoding, stack, counts)
+    start, *messages = stream_messages(stream_format, encoding, counts, stack)
     blobs, unpack = _bare(stream_format, encoding, counts)
     bare, whole = [], []
     for _ in range(rounds):
@@ -106,17 +106,6 @@ def _rates(
         whole.append(len(counts) / _whole_s(stream_format, len(counts), start, messages))
     ratio = statistics.median(w / b for w, b in zip(whole, bare, strict=True))
     return Rates(statistics.median(bare), statistics.median(whole), ratio)
-
-
-def _messages(
-    stream_format: str, encoding: Encoding, stack: int, counts: NDArray[np.uint16]
-) -> Iterator[Parts]:
-    """Yield what a detector sends: the start, then every frame, or so many at a time."""
-    start = ScanStart("rates", counts.shape[1:], counts.dtype, len(counts))
-    sender = SENDERS[stream_format](Sending(start, encoding, 1, datetime.now(UTC), 1e-3))
-    yield sender.start()
-    for first in range(0, len(counts), stack):
-        yield sender.frames(first, counts[first : first + stack], None)
 
 
 def _bare(
@@ -148,8 +137,8 @@ def _bare_s(blobs: list[Parts], unpack: Callable[[bytes], object]) -> float:
 
 def _whole_s(stream_format: str, frames: int, start: Parts, messages: list[Parts]) -> float:
     joiner = Joiner(_PATIENCE_S, frames, DEFAULT_LIMITS.max_scan_frames)
-    joiner.add_positions(Positions("rates", 0, np.zeros((frames, 2))))
-    with Source(_LOOPBACK, decoder_for(stream_format), bind=True) as source:
+    joiner.add_positions(Positions(SCAN, 0, np.zeros((frames, 2))))
+    with Source(FREE, decoder_for(stream_format), bind=True) as source:
         take = partial(_join_one, source, joiner)
         return _taken_s(source.endpoint, messages, take, start)
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from service.format_rates import CASES, format_rates
+from service.benchmarking.formats import CASES, format_rates
 
 
 def test_every_format_is_measured_beside_the_bare_decompressor():
