@@ -9,7 +9,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constr
 LOCK_VENV := .venv-lock
 PEERS_VENV := .venv-peers
 PEERS_LOCK := tests/interop/peers.lock
-PINNED := pyproject.toml requirements.lock
+PINNED := pyproject.toml requirements.lock service/compiled.pyx
 SKIPPED := the tests against it are skipped
 
 .PHONY: help demo test long soak peers container bench lint style types layers lock clean

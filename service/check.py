@@ -15,6 +15,7 @@ from service.errors import PtycholiveError
 from service.messages import Notice
 from service.paint import Painter
 from service.sources import Received
+from service.spread import SPREAD_BY
 from service.streams import AnySource, Role, open_source, stream_format
 from service.wire.panda import FIELDS
 from service.workforce import Workforce
@@ -62,7 +63,7 @@ def check_engine(bundle: Bundle, threads: int, name: str = AUTO) -> Finding:
         return Finding("engine", "ERROR", str(error))
     _, *others = choice.candidates
     detail = f"{engine.backend} on {engine.device}, {rate_hz:.0f} frames/s in batches"
-    return Finding("engine", "OK", "; ".join([detail, *map(str, others)]))
+    return Finding("engine", "OK", "; ".join([detail, f"tiles stitched by {SPREAD_BY}", *map(str, others)]))
 
 
 def _check_workers(settings: Settings) -> Finding:

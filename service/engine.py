@@ -18,14 +18,12 @@ class Inferred(NamedTuple):
 
     Attributes:
         amplitude, cos, sin: (n, h, w) float32 of the object.
-        spread_rad: (n, h, w) float32 circular standard deviation of the phase; None: it does not say.
         residual: (n,) float32 forward residual of each frame; None: it does not say.
     """
 
     amplitude: Float32
     cos: Float32
     sin: Float32
-    spread_rad: Float32 | None = None
     residual: Float32 | None = None
 
 

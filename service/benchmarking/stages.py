@@ -24,6 +24,7 @@ from service.messages import Tiles
 from service.mosaic import Mosaic
 from service.planes import SUMS
 from service.sources import decoder_for
+from service.spread import SPREAD_BY, Spread, spread, spread_in_numpy
 
 _FRAMES: Final = 64
 _COPIED: Final = 1 << 26  # bytes, more than caches hold
@@ -119,13 +120,15 @@ def measure_stages(
 
 def _stages(engine: Engine, frames: NDArray[Any], positions_m: NDArray[np.float64]) -> list[Stage]:
     counts = np.ascontiguousarray(frames[:, None])
+    tiles = _tiles(engine, counts, positions_m)
     raw = stream_messages("native", "raw", frames)
     return [
         Stage("decode native raw", *_decoding("native", raw)),  # copies nothing: no floor
         _unpacking("decode native bslz4", "native", frames),
         _unpacking("decode DECTRIS V2 bslz4", "dectris-v2", frames),
         *(_inferring(engine, counts, batch) for batch in (1, BATCH, len(counts))),
-        _stitching(engine, counts, positions_m),
+        _stitching(f"stitch by {SPREAD_BY}", spread, tiles, engine),
+        _stitching("stitch by NumPy alone", spread_in_numpy, tiles, engine),
     ]
 
 
@@ -149,12 +152,11 @@ def _inferring(engine: Engine, counts: NDArray[Any], batch: int) -> Stage:
     return Stage(f"engine, batch {batch}", len(some), partial(infer_all, engine, some, batch), is_engine=True)
 
 
-def _stitching(engine: Engine, counts: NDArray[Any], positions_m: NDArray[np.float64]) -> Stage:
-    tiles = _tiles(engine, counts, positions_m)
+def _stitching(name: str, spread: Spread, tiles: Tiles, engine: Engine) -> Stage:
     weight = probe_weight(engine.bundle.probe, tiles.cos.shape[1:])
-    mosaic = Mosaic(engine.bundle.description.object_pixel_m, weight)
+    mosaic = Mosaic(engine.bundle.description.object_pixel_m, weight, spread=spread)
     bytes_a_tile = (_TILE_PLANES + 2 * SUMS) * weight.size * _FLOAT_BYTES
-    return Stage("stitch", len(counts), partial(mosaic.add, tiles), bytes_a_tile)
+    return Stage(name, len(tiles.indices), partial(mosaic.add, tiles), bytes_a_tile)
 
 
 def _tiles(engine: Engine, counts: NDArray[Any], positions_m: NDArray[np.float64]) -> Tiles:

@@ -23,7 +23,7 @@ Shape = tuple[Any, ...]  # a library may say an unknown side by a word
 def checked_outputs(
     bundle: Bundle, inputs: Mapping[str, Shape], outputs: Mapping[str, Shape]
 ) -> Sequence[str]:
-    """Return the outputs to ask a graph for, in the order of `Inferred`.
+    """Return the outputs to ask a graph for: those of `Inferred` that it has, in that order.
 
     Args:
         bundle: that the graph is of.
@@ -43,7 +43,7 @@ def checked_outputs(
     names = (*OUTPUTS, *(name for name in TRUST_OUTPUTS if name in outputs))
     if outputs != {name: _shape(name, told.tile_shape) for name in names}:
         raise EngineError(f"{bundle.onnx} gives {dict(outputs)}, its description says {told.tile_shape}")
-    return names
+    return [name for name in Inferred._fields if name in names]
 
 
 def as_inferred(names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> Inferred:

@@ -1,6 +1,7 @@
 """A long shift: scans with every fault the wire knows, one after the other, against one service.
 
-`make soak MINUTES=60` runs it for an hour; without a number it takes `MINUTES` minutes.
+`make soak MINUTES=60` runs it for an hour; without a number it takes `MINUTES` minutes. One scan of very many
+frames, without sockets, is as long as `SOAK_FRAMES` says.
 """
 
 from __future__ import annotations
@@ -19,9 +20,13 @@ import pytest
 from websockets.exceptions import ConnectionClosed
 from websockets.sync.client import connect
 
+from model.bundle import load_bundle
 from model.scans import open_scan, write_scan
+from service.engines.onnxruntime import OnnxRuntimeEngine
 from service.faults import Faults
+from service.messages import Image, Positions, ScanEnd, ScanStart
 from service.outlets import Destination
+from service.reconstruct import JourneySettings, Reconstruction
 from service.replay import ReplayPlan, run_replay
 
 MINUTES = float(os.environ.get("SOAK_MINUTES", "2"))
@@ -30,6 +35,8 @@ FAULTS = "drop=0.03,dup=0.03,reorder=0.05,late=0.05"
 RATE_HZ = 400.0
 WARM_UP = 0.3  # of the shift: caches fill, and as many scans are kept as ever will be
 MOST_GROWTH_MIB = 4.0  # from the first to the second half of what follows, by their medians, however long
+MANY_FRAMES = int(os.environ.get("SOAK_FRAMES", "100000"))
+MOST_BYTES_A_FRAME = 128  # where it was and what became of it take some 45
 MOST_ADDED = 4  # threads of pools that were not full; one a scan would be dozens
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(MINUTES * 60 + 300)]
@@ -137,3 +144,44 @@ def test_a_shift_of_disturbed_scans_leaves_exact_ledgers_and_a_service_as_it_was
     for held in ("descriptors", "threads"):  # their lowest number: a request or a writing may add some
         added = min(getattr(one, held) for one in late) - min(getattr(one, held) for one in early)
         assert added <= MOST_ADDED, held
+
+
+class Nobody:
+    """Listens to a scan and keeps nothing but that it is over."""
+
+    def __init__(self):
+        self.finished = None
+
+    def scan_started(self, run):
+        pass
+
+    def batch_stitched(self, run, painted):
+        pass
+
+    def scan_finished(self, run):
+        self.finished = run
+
+    def stray(self, line):
+        raise AssertionError(line)
+
+
+def test_a_scan_of_very_many_frames_keeps_a_few_bytes_of_each(tiny_bundle, long_scan, capsys):
+    with open_scan(long_scan) as scan:
+        counts, positions_m = scan.frames(), scan.positions_m
+    listener, vitals = Nobody(), []
+    engine = OnnxRuntimeEngine(load_bundle(tiny_bundle), threads=1)
+    journey = Reconstruction(engine, JourneySettings(batch_frames=64), listener, time.time_ns)
+    journey.handle(ScanStart("endless", counts.shape[1:], counts.dtype, MANY_FRAMES), 0.0)
+    for first in range(0, MANY_FRAMES, FRAMES):
+        journey.handle(Positions("endless", first, positions_m), first * 1e-3)
+        for index in range(first, min(first + FRAMES, MANY_FRAMES)):
+            journey.handle(Image("endless", index, counts[index % FRAMES], time.time_ns()), index * 1e-3)
+        vitals.append(Vitals.of(os.getpid()).resident_mib)
+    journey.handle(ScanEnd("endless", MANY_FRAMES), MANY_FRAMES * 1e-3)
+    assert listener.finished.ledger.counts().stitched == MANY_FRAMES
+    settled = vitals[int(WARM_UP * len(vitals)) :]
+    per_frame = (settled[-1] - settled[0]) * 2**20 / (FRAMES * (len(settled) - 1))
+    with capsys.disabled():
+        grown = f"{settled[0]:.0f} to {settled[-1]:.0f} MiB"
+        print(f"\n{MANY_FRAMES} frames: {grown}, {per_frame:.0f} bytes a frame")
+    assert per_frame < MOST_BYTES_A_FRAME
