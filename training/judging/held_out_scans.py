@@ -10,11 +10,15 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.geometry import probe_weight
+from model.optics import intensity
 from model.scans import Reference
-from training.judging.evaluation import Float32, paint
+from training.judging.evaluation import Float32, paint, transmission
+from training.judging.iterative_frames import frames_of
 from training.judging.metrics import circular_figures
 from training.judging.predictor import Predict
+from training.judging.refinement_run import RefinementRun
 from training.judging.stitching import Stitched, stitch_on_circle
+from training.judging.stopwatch import Spent
 from training.simulation.camera import CameraRecipe
 from training.simulation.objects import EVERY_FAMILY
 from training.simulation.probes import diameter_px
@@ -22,6 +26,7 @@ from training.simulation.raster import Counts, ScanRecipe, simulate_scan
 
 SCAN_SEED = 3_000_000  # of the first object: no run learns from it, nor chooses by it
 FAMILY_SEED = 1_000  # times the family's place, added to it
+SWEEPS = 5  # of refinement, each over all frames
 KEPT_COVERAGE = 0.5  # of the greatest: where less light fell, at the rim, nothing is compared
 _PIXEL_M = 1e-8  # any would do: figures are in object pixels
 
@@ -57,6 +62,9 @@ class StitchedFigures:
         flat_phase_rms_rad: of a flat object: what having painted nothing would cost.
         amplitude_rms: of the amplitude against the object's as the exposure makes it look; None from a
             network that predicts phase only.
+        refined_phase_rms_rad: after `SWEEPS` of the service's refinement, from the mosaic of turned tiles.
+        refined_flat_phase_rms_rad: after as many from a flat object: what the network is then worth.
+        sweep_ms: of the processor a frame and sweep, the least of all scans.
     """
 
     family: str
@@ -65,6 +73,9 @@ class StitchedFigures:
     unturned_phase_rms_rad: tuple[float, ...]
     flat_phase_rms_rad: tuple[float, ...]
     amplitude_rms: tuple[float, ...] | None
+    refined_phase_rms_rad: tuple[float, ...]
+    refined_flat_phase_rms_rad: tuple[float, ...]
+    sweep_ms: float
 
 
 @dataclass(frozen=True, slots=True)
@@ -75,6 +86,9 @@ class MosaicErrors:
     unturned_phase_rad: float
     flat_phase_rad: float
     amplitude: float | None
+    refined_phase_rad: float
+    refined_flat_phase_rad: float
+    sweep_ms: float
 
 
 def held_out_scan(
@@ -125,11 +139,14 @@ def stitched_figures(
             unturned_phase_rms_rad=tuple(error.unturned_phase_rad for error in errors),
             flat_phase_rms_rad=tuple(error.flat_phase_rad for error in errors),
             amplitude_rms=amplitudes or None,
+            refined_phase_rms_rad=tuple(error.refined_phase_rad for error in errors),
+            refined_flat_phase_rms_rad=tuple(error.refined_flat_phase_rad for error in errors),
+            sweep_ms=min(error.sweep_ms for error in errors),
         )
 
 
 def mosaic_errors(predict: Predict, counts: Counts, truth: Reference) -> MosaicErrors:
-    """Stitch what a network makes of a scan on the circle, under the probe's weight, and compare it.
+    """Stitch what a network makes of a scan on the circle, under the probe's weight, refine and compare it.
 
     Args:
         predict: the network.
@@ -143,12 +160,33 @@ def mosaic_errors(predict: Predict, counts: Counts, truth: Reference) -> MosaicE
     field = (truth.object.shape[0], truth.object.shape[1])
     stitch = partial(stitch_on_circle, painted.amplitude, painted.phase_rad, corners, field, weight)
     turned, unturned = stitch(gauge=True), stitch()
+    mosaic, empty = transmission(turned.amplitude, turned.phase_rad), _empty(counts, truth)
+    refined, sweep_ms = _refined(np.where(turned.coverage > 0, mosaic, empty), counts, truth)
+    from_empty, _ = _refined(empty, counts, truth)
     return MosaicErrors(
         phase_rad=_phase_rms_rad(turned.phase_rad, turned.amplitude, truth),
         unturned_phase_rad=_phase_rms_rad(unturned.phase_rad, unturned.amplitude, truth),
         flat_phase_rad=_phase_rms_rad(np.zeros(field, np.float32), None, truth),
         amplitude=_amplitude_rms(turned, truth),
+        refined_phase_rad=_phase_rms_rad(np.angle(refined), np.abs(refined), truth),
+        refined_flat_phase_rad=_phase_rms_rad(np.angle(from_empty), np.abs(from_empty), truth),
+        sweep_ms=sweep_ms,
     )
+
+
+def _empty(counts: Counts, truth: Reference) -> NDArray[np.complex64]:
+    """Return an object as large as the true one with nothing in it, as strong as the frames' light says."""
+    strength = counts.sum(dtype=np.float64) / (len(counts) * intensity(truth.probe).sum(dtype=np.float64))
+    return np.full(truth.object.shape, np.sqrt(strength), np.complex64)
+
+
+def _refined(
+    start: NDArray[np.complex64], counts: Counts, truth: Reference
+) -> tuple[NDArray[np.complex64], float]:
+    """Return an object after `SWEEPS` of refinement, and milliseconds of the processor a frame and sweep."""
+    run = RefinementRun(frames_of(counts, truth.positions_px, truth.probe, start=start))
+    spent = sum((run.iterate() for _ in range(SWEEPS)), Spent())
+    return run.found()[0], 1e3 * spent.processor_s / (SWEEPS * len(counts))
 
 
 def _lit(truth: Reference) -> NDArray[np.bool_]:

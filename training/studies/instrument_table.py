@@ -8,6 +8,7 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from training.judging.held_out_scans import SWEEPS
 from training.simulation.objects import HELD_OUT
 from training.studies.cells import Record
 from training.studies.tables import Column, markdown_table, mean_and_std
@@ -24,6 +25,9 @@ class Standing(NamedTuple):
         ratio: of the phase errors of held-out objects' mosaics, full / rival, of the means over seeds.
         low, high: least and greatest ratio of any two seeds.
         macs, frame_ms: of the costs a frame.
+        refined: of the errors, full after refinement / rival as it painted.
+        refined_ms: of the times a frame, the full network's with that of its refinement.
+        both_refined: of the errors, both after refinement.
         word: "confirmed" where even `high` is at most a third, "not confirmed" where even `low` is above,
             "within the spread" between; "one seed" where there is no spread.
     """
@@ -33,6 +37,9 @@ class Standing(NamedTuple):
     high: float
     macs: float
     frame_ms: float
+    refined: float
+    refined_ms: float
+    both_refined: float
     word: str
 
 
@@ -68,6 +75,9 @@ def standing(full: list[Record], rival: list[Record]) -> Standing:
         high=high,
         macs=_cost(full, "macs") / _cost(rival, "macs"),
         frame_ms=_cost(full, "frame_ms") / _cost(rival, "frame_ms"),
+        refined=_refined_rad(full) / float(np.mean(theirs)),
+        refined_ms=(_cost(full, "frame_ms") + _refinement_ms(full)) / _cost(rival, "frame_ms"),
+        both_refined=_refined_rad(full) / _refined_rad(rival),
         word=word if min(len(full), len(rival)) > 1 else "one seed",
     )
 
@@ -86,7 +96,11 @@ def instrument_table(records: list[Record]) -> str:
 
 def _flat(record: Record) -> str:
     error_rad = held_out_rad(record, figure="flat_phase_rms_rad")
-    return f"A flat object, nothing painted, is {error_rad:.3f} rad off where objects were not shown.\n"
+    refined_rad = held_out_rad(record, figure="refined_flat_phase_rms_rad")
+    return (
+        f"A flat object, nothing painted, is {error_rad:.3f} rad off where objects were not shown, and "
+        f"{refined_rad:.3f} rad after {SWEEPS} sweeps of refinement.\n"
+    )
 
 
 def _columns(record: Record) -> list[Column]:
@@ -100,10 +114,16 @@ def _columns(record: Record) -> list[Column]:
         Column("same at half the exposure", lambda r: held_out_rad(r, 0.5), 3),
         Column("same at twice the exposure", lambda r: held_out_rad(r, 2.0), 3),
         Column("same, tiles not turned", lambda r: held_out_rad(r, figure="unturned_phase_rms_rad"), 3),
+        Column(
+            f"same, {SWEEPS} sweeps of refinement",
+            lambda r: held_out_rad(r, figure="refined_phase_rms_rad"),
+            3,
+        ),
         Column(f"mosaic A, {held_out}", lambda r: held_out_rad(r, figure="amplitude_rms"), 3),
         Column("parameters, 10³", lambda r: r["cost"]["parameters"] / 1e3, 0),
         Column("million multiplications a frame", lambda r: r["cost"]["macs"] / 1e6, 0),
         Column("ms a frame, one thread", lambda r: r["cost"]["frame_ms"], 2),
+        Column("ms a frame, the sweeps", lambda r: _refinement_ms([r]), 2),
         Column("frames/s in training", lambda r: r["cost"]["training_frames_per_s"], 0),
     ]
 
@@ -143,13 +163,35 @@ def _standings(groups: dict[str, list[Record]]) -> list[str]:
         "multiplications",
         "time",
         "at most a third",
+        "full refined/rival",
+        "time",
+        "both refined",
     ]
     found = {name: standing(groups[FULL], groups[name]) for name in rivals}
     rows = [
-        [name, f"{s.ratio:.2f}", f"{s.low:.2f}…{s.high:.2f}", f"{s.macs:.2f}", f"{s.frame_ms:.2f}", s.word]
+        [
+            name,
+            f"{s.ratio:.2f}",
+            f"{s.low:.2f}…{s.high:.2f}",
+            f"{s.macs:.2f}",
+            f"{s.frame_ms:.2f}",
+            s.word,
+            f"{s.refined:.2f}",
+            f"{s.refined_ms:.2f}",
+            f"{s.both_refined:.2f}",
+        ]
         for name, s in found.items()
     ]
     return [markdown_table(titles, rows)]
+
+
+def _refined_rad(group: list[Record]) -> float:
+    return float(np.mean([held_out_rad(record, figure="refined_phase_rms_rad") for record in group]))
+
+
+def _refinement_ms(group: list[Record]) -> float:
+    """Return what all sweeps take of the processor, milliseconds a frame."""
+    return SWEEPS * float(np.mean([min(row["sweep_ms"] for row in r["stitched"]) for r in group]))
 
 
 def _cost(group: list[Record], figure: str) -> float:

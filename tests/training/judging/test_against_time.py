@@ -6,8 +6,9 @@ import pytest
 from model.scans import open_scan
 from training.datasets.part import counts_of, restricted
 from training.judging import against_time
-from training.judging.against_time import Bench, RefinementRun, race
+from training.judging.against_time import Bench, race
 from training.judging.iterative_frames import frames_of
+from training.judging.refinement_run import RefinementRun
 from training.judging.stopwatch import Spent
 
 LIMIT_S = 0.4

@@ -85,6 +85,14 @@ def test_painting_nothing_costs_the_whole_phase(probe):
     assert flat.phase_rad > 0.02
 
 
+def test_refinement_brings_a_flat_object_nearer_to_the_truth_and_leaves_the_true_one_there(probe):
+    counts, truth = held_out_scan(probe, "spokes", 0, 1.0, SERIES)
+    errors = mosaic_errors(oracle(tiles_of(truth)), counts, truth)
+    assert errors.refined_flat_phase_rad < 0.8 * errors.flat_phase_rad
+    assert errors.refined_phase_rad < 0.5 * errors.refined_flat_phase_rad
+    assert errors.sweep_ms > 0
+
+
 def test_a_family_is_judged_at_every_exposure_on_every_object(probe):
     def nothing(counts):
         return np.ones((len(counts), 24, 24), np.float32), np.zeros((len(counts), 24, 24), np.float32)

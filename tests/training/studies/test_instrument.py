@@ -8,6 +8,7 @@ from click.testing import CliRunner
 
 from model.geometry import overlap
 from training.ablate import command
+from training.judging.held_out_scans import StitchedFigures
 from training.plan import TrainingPlan
 from training.simulation.probes import diameter_px, read_probe
 from training.studies.cells import read_cell
@@ -58,10 +59,14 @@ def test_a_folder_holds_the_study_of_one_probe(tmp_path):
         dataclasses.replace(study, probe=tmp_path / "other.npy").prepare(tmp_path)
 
 
-def cell(variant, seed, error_rad, macs=10):
+FIGURES = [field.name for field in dataclasses.fields(StitchedFigures) if field.name.endswith("rms_rad")]
+
+
+def cell(variant, seed, error_rad, macs=10, refined=0.5):
     def scans(family, exposure):
-        figures = ("phase_rms_rad", "unturned_phase_rms_rad", "flat_phase_rms_rad", "amplitude_rms")
-        return {"family": family, "exposure": exposure} | dict.fromkeys(figures, [error_rad * exposure] * 2)
+        errors = dict.fromkeys([*FIGURES, "amplitude_rms"], [error_rad * exposure] * 2)
+        after = {"refined_phase_rms_rad": [refined * error_rad * exposure] * 2, "sweep_ms": 0.1}
+        return {"family": family, "exposure": exposure} | errors | after
 
     families = ("spokes", "zones", "polygons")
     return {
@@ -107,7 +112,14 @@ def test_the_table_gives_a_row_a_variant_with_its_ratio_to_the_papers_and_the_st
     assert full.startswith("| full | 2 | 0.110 ± 0.014 |")
     assert full.endswith("| 0.26 |")
     assert paper.endswith("| 1.00 |")
-    assert "| paper | 0.26 | 0.23…0.30 | 1.00 | 1.00 | confirmed |" in table
+    assert "| paper | 0.26 | 0.23…0.30 | 1.00 | 1.00 | confirmed | 0.13 | 1.25 | 0.26 |" in table
+
+
+def test_a_refined_mosaic_stands_beside_what_the_rival_painted_and_what_it_becomes():
+    found = standing(seeds("full", 0.2, refined=0.25), seeds("paper", 0.4, refined=0.5))
+    assert found.refined == pytest.approx(0.05 / 0.4)
+    assert found.both_refined == pytest.approx(0.05 / 0.2)
+    assert found.refined_ms == pytest.approx((2.0 + 5 * 0.1) / 2.0)
 
 
 @pytest.fixture(scope="module")
@@ -133,7 +145,8 @@ def test_a_cells_record_tells_tiles_mosaics_and_cost(quick):
     assert [row["family"] for row in full["tiles"]] == ["spokes", "zones", "polygons"]
     assert [row["shown_in_training"] for row in full["tiles"]] == [False, False, True]
     assert sorted({row["exposure"] for row in full["stitched"]}) == sorted(EXPOSURES)
-    assert full["stitched"][0]["flat_phase_rms_rad"] == paper["stitched"][0]["flat_phase_rms_rad"]
+    for same in ("flat_phase_rms_rad", "refined_flat_phase_rms_rad"):
+        assert full["stitched"][0][same] == paper["stitched"][0][same]
     assert paper["cost"]["parameters"] == 2_117_187
     assert full["cost"]["macs"] < paper["cost"]["macs"]
     assert json.loads((out / "instrument.json").read_text())[0] == full
