@@ -33,8 +33,8 @@ _LOCAL: Final = re.compile(r"(ipc|inproc)://.+")
 _ABSTRACT: Final = "ipc://@"  # no file, and so no mode that could keep others out
 _OWNER_ONLY: Final = 0o600
 _LAST_PORT: Final = 65535
-_READABLE: Final = int(zmq.POLLIN)
 _WAITING_PUSHED: Final = 64  # messages that a pusher has got rid of; the others wait at its side
+_WAITING_BYTES: Final = 1 << 27  # that they may take, of a publisher too
 
 
 _DECODERS: Final[Mapping[str, Callable[[Limits, str | None], Decoder]]] = {
@@ -129,7 +129,9 @@ class Source:
         self._socket: zmq.Socket[bytes] = (context or zmq.Context.instance()).socket(kind)
         self._socket.set(zmq.LINGER, 0)
         self._socket.set(zmq.MAXMSGSIZE, limits.max_message_bytes)
-        self._socket.set(zmq.RCVHWM, limits.max_waiting_messages if kind == zmq.SUB else _WAITING_PUSHED)
+        self._most_waiting = limits.max_waiting_messages if kind == zmq.SUB else _WAITING_PUSHED
+        self._largest_bytes = 0
+        self._socket.set(zmq.RCVHWM, self._most_waiting)
         if socket_type == "sub":
             self._socket.set(zmq.SUBSCRIBE, b"")
         secure(self._socket, curve)
@@ -142,14 +144,19 @@ class Source:
 
     def receive(self, timeout_s: float) -> Received | None:
         """Return the next message, None when none came in time; never raises for what a peer sent."""
-        if not self._has_message() and not self._socket.poll(round(timeout_s * 1000)):
+        first = self._first_part(timeout_s)
+        if first is None:
             return None
-        parts, nbytes, error = self._receive_parts()
-        return self.decode(parts, time.time_ns()) if error is None else Received((), nbytes, error)
+        parts, nbytes, error = self._with_others(first)
+        self._bound_what_waits(nbytes)
+        return self._decode(parts, nbytes, time.time_ns()) if error is None else Received((), nbytes, error)
 
     def decode(self, parts: Parts, received_ns: int) -> Received:
-        """Return what a message says that came at that time; one that is given back after a restart, too."""
-        begun_s, nbytes = time.perf_counter(), sum(map(len, parts))
+        """Return what a message says that came at that time and is given back after a restart."""
+        return self._decode(parts, sum(map(len, parts)), received_ns)
+
+    def _decode(self, parts: Parts, nbytes: int, received_ns: int) -> Received:
+        begun_s = time.perf_counter()
         try:
             events = tuple(self._decoder.decode(parts, received_ns))
         except StreamError as refused:
@@ -188,24 +195,39 @@ class Source:
         """Close the socket."""
         self.close()
 
-    def _has_message(self) -> bool:
-        """Whether one waits; asking costs a tenth of polling, and in a fast stream the answer is yes."""
-        return bool(int(self._socket.get(zmq.EVENTS)) & _READABLE)
+    def _first_part(self, timeout_s: float) -> zmq.Frame | None:
+        """Return the first part of the next message, None when none came in time.
 
-    def _receive_parts(self) -> tuple[list[bytes], int, MessageError | None]:
-        """Take one whole message out of the socket, and keep it if it is within the limits."""
-        parts: list[bytes] = []
-        count = nbytes = 0
-        more = True
-        while more:
-            part = self._socket.recv()
-            more = bool(self._socket.get(zmq.RCVMORE))
-            count, nbytes = count + 1, nbytes + len(part)
+        In a fast stream one waits: it is asked for first, and polled for where there is none.
+        """
+        try:
+            return self._socket.recv(zmq.NOBLOCK, copy=False)
+        except zmq.Again:
+            waits = self._socket.poll(round(timeout_s * 1000))
+            return self._socket.recv(copy=False) if waits else None
+
+    def _with_others(self, part: zmq.Frame) -> tuple[list[memoryview], int, MessageError | None]:
+        """Take the rest of a message out of the socket, and keep it if it is within the limits."""
+        parts = [part.buffer.toreadonly()]
+        count, nbytes = 1, len(parts[0])
+        while part.more:
+            part = self._socket.recv(copy=False)
+            content = part.buffer.toreadonly()
+            count, nbytes = count + 1, nbytes + len(content)
             if self._within(count, nbytes):
-                parts.append(part)
+                parts.append(content)
             else:
                 parts.clear()
         return parts, nbytes, None if self._within(count, nbytes) else self._oversized(count, nbytes)
+
+    def _bound_what_waits(self, nbytes: int) -> None:
+        """Let the socket hold fewer messages from now on if they are larger than any before.
+
+        ZMQ's high-water mark counts messages; what they take is known once one has come.
+        """
+        if nbytes > self._largest_bytes:
+            self._largest_bytes = nbytes
+            self._socket.set(zmq.RCVHWM, max(1, min(self._most_waiting, _WAITING_BYTES // nbytes)))
 
     def _within(self, count: int, nbytes: int) -> bool:
         return count <= self._limits.max_parts and nbytes <= self._limits.max_message_bytes

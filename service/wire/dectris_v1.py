@@ -22,6 +22,7 @@ from service.wire.dectris_v1_parts import (
     Gatherer,
     Header,
     ImageHead,
+    Piece,
     SeriesEnd,
     pieces,
     read_image,
@@ -62,7 +63,7 @@ class DectrisV1Decoder:
         """
         return [event for piece in pieces(parts, self._limits) for event in self._decode(piece, received_ns)]
 
-    def _decode(self, piece: Parts, received_ns: int) -> list[Event]:
+    def _decode(self, piece: Piece, received_ns: int) -> list[Event]:
         cut_short, whole = self._gatherer.take(piece)
         salvaged = [] if cut_short is None else self._salvaged(cut_short, received_ns)
         return salvaged + ([] if whole is None else self._events(whole, received_ns))

@@ -10,7 +10,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal
+from typing import Annotated, Final, Literal, NamedTuple
 
 import msgspec
 import numpy as np
@@ -61,6 +61,13 @@ class ArrayHead(msgspec.Struct, frozen=True):
 Head = Header | ImageHead | SeriesEnd
 
 
+def _needed(head: Head) -> int:
+    """Return how many parts must follow a head."""
+    if isinstance(head, ImageHead):
+        return _PARTS_OF_AN_IMAGE
+    return _NEEDED[head.header_detail] if isinstance(head, Header) else 0
+
+
 class _Kind(msgspec.Struct, frozen=True):
     htype: str = ""
 
@@ -71,6 +78,7 @@ _HEADS: Final = msgspec.json.Decoder(Head)
 _ARRAY_HEADS: Final = msgspec.json.Decoder(ArrayHead)
 _NEEDED: Final = {"none": 0, "basic": 1, "all": 7}  # configuration; then three tables, each with its head
 _PARTS_OF_AN_IMAGE: Final = 2
+_APPENDED: Final = {Header: 1, ImageHead: 2, SeriesEnd: 0}  # parts that may follow those needed
 
 
 @dataclass(slots=True)
@@ -88,18 +96,12 @@ class Gathered:
     @property
     def needed(self) -> int:
         """How many parts make it whole."""
-        match self.head:
-            case Header():
-                return _NEEDED[self.head.header_detail]
-            case ImageHead():
-                return _PARTS_OF_AN_IMAGE
-            case SeriesEnd():
-                return 0
+        return _needed(self.head)
 
     @property
     def allowed(self) -> int:
         """How many parts there may be: an image's times and its appendix, or the header's appendix."""
-        return self.needed + {Header: 1, ImageHead: 2, SeriesEnd: 0}[type(self.head)]
+        return self.needed + _APPENDED[type(self.head)]
 
     @property
     def whole(self) -> bool:
@@ -114,18 +116,17 @@ class Gatherer:
         self._limits = limits
         self._open: Gathered | None = None
 
-    def take(self, parts: Parts) -> tuple[Gathered | None, Gathered | None]:
+    def take(self, piece: Piece) -> tuple[Gathered | None, Gathered | None]:
         """Return what a piece shows to be cut short, if anything; and what is whole with it, if anything.
 
         Raises:
             MessageError: the piece begins nothing, and continues nothing that was begun.
         """
-        head = _head(parts[0], self._limits)
-        if head is None:
-            return None, self._continue(parts)
-        before, self._open = self._open, Gathered(head)
+        if piece.head is None:
+            return None, self._continue(piece.parts)
+        before, self._open = self._open, Gathered(piece.head)
         cut_short = None if before is None or before.whole else before
-        return cut_short, self._continue(parts[1:], begun=True)
+        return cut_short, self._continue(piece.parts, begun=True)
 
     def _continue(self, parts: Parts, *, begun: bool = False) -> Gathered | None:
         gathered = self._open
@@ -143,21 +144,28 @@ class Gatherer:
         return gathered
 
 
-def pieces(parts: Parts, limits: Limits) -> Iterator[Parts]:
+class Piece(NamedTuple):
+    """A head, None where a message goes on with what another began, and the parts that follow."""
+
+    head: Head | None
+    parts: Parts
+
+
+def pieces(parts: Parts, limits: Limits) -> Iterator[Piece]:
     """Yield a message in pieces, cut before each header, image or end in it; an ordinary one stays whole.
 
     Bytes that a head announces are never taken for a head, whatever they are.
     """
     if not parts:
         raise MessageError("a message without parts")
-    begin = 0
+    head, begin = _head(parts[0], limits), 0
     while begin < len(parts):
-        head = _head(parts[begin], limits)
-        end = begin + 1 + (0 if head is None else Gathered(head).needed)
-        while end < len(parts) and _head(parts[end], limits) is None:
+        first = begin if head is None else begin + 1
+        end, after = first + (1 if head is None else _needed(head)), None
+        while end < len(parts) and (after := _head(parts[end], limits)) is None:
             end += 1
-        yield parts[begin:end]
-        begin = end
+        yield Piece(head, parts[first:end])
+        head, begin = after, end
 
 
 def read_image(parts: Sequence[Blob], limits: Limits) -> PackedFrame:

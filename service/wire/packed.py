@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from functools import lru_cache
 from typing import Any, Final
 
 import numpy as np
@@ -14,6 +15,10 @@ from service.wire.fields import short
 from service.wire.pixels import PIXEL_DTYPES, Limits, decode_pixels
 
 _ENCODING: Final = re.compile(r"(?P<shuffled>bs(?P<bits>8|16|32)?)?-?(?P<lz4>lz4)?(?P<order>[<>]?)")
+
+
+_LONGEST_ENCODING: Final = len("bs32-lz4<")
+_MOST_ENCODINGS: Final = 64  # that are remembered
 
 
 class PackedFrame(PackedPixels):
@@ -46,12 +51,24 @@ def packed_frame(shape: tuple[int, int], pixel_type: str, encoding: str, blob: B
     """
     if pixel_type not in PIXEL_DTYPES:
         raise PixelError(f"pixel type {short(pixel_type)} is not {', '.join(PIXEL_DTYPES)}")
+    if len(encoding) > _LONGEST_ENCODING:
+        raise PixelError(_no_encoding(encoding))
+    return PackedFrame(shape, *_type_and_encoding(pixel_type, encoding), blob)
+
+
+@lru_cache(_MOST_ENCODINGS)
+def _type_and_encoding(pixel_type: str, encoding: str) -> tuple[np.dtype[Any], str]:
+    """Return a pixel's type, and one of `pixels.ENCODINGS`; raises as `packed_frame`."""
     told = _ENCODING.fullmatch(encoding)
     if told is None or (told["shuffled"] and not told["lz4"]):
-        raise PixelError(f"encoding {short(encoding)} is not <, lz4< or bs16-lz4<")
+        raise PixelError(_no_encoding(encoding))
     dtype = np.dtype(pixel_type).newbyteorder(">" if told["order"] == ">" else "<")
     if not told["lz4"]:
-        return PackedFrame(shape, dtype, "raw", blob)
+        return dtype, "raw"
     if told["bits"] and int(told["bits"]) != 8 * dtype.itemsize:  # would unpack to garbage without an error
         raise PixelError(f"encoding {short(encoding)} for pixels of {pixel_type}")
-    return PackedFrame(shape, dtype, "bslz4" if told["shuffled"] else "lz4", blob)
+    return dtype, "bslz4" if told["shuffled"] else "lz4"
+
+
+def _no_encoding(told: str) -> str:
+    return f"encoding {short(told)} is not <, lz4< or bs16-lz4<"

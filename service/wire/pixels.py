@@ -11,7 +11,6 @@ else by `bslz4`, which needs no compiler. Both give the same pixels.
 
 from __future__ import annotations
 
-import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -79,7 +78,7 @@ def checked_shape(shape: Sequence[int], limits: Limits) -> tuple[int, int]:
     Raises:
         PixelError: it is not two positive numbers, or their product is above the limit.
     """
-    if len(shape) != 2 or not all(type(side) is int and side > 0 for side in shape):
+    if len(shape) != 2 or not _is_side(shape[0]) or not _is_side(shape[1]):
         raise PixelError(f"frame shape {short(shape)} is not two positive numbers (H, W)")
     height, width = shape
     if height * width > limits.max_frame_pixels:
@@ -88,6 +87,10 @@ def checked_shape(shape: Sequence[int], limits: Limits) -> tuple[int, int]:
             "set a region of interest, or raise max_frame_pixels"
         )
     return height, width
+
+
+def _is_side(side: object) -> bool:
+    return type(side) is int and side > 0
 
 
 def checked_dtype(dtype: np.dtype[Any]) -> np.dtype[Any]:
@@ -123,9 +126,8 @@ def decode_pixels(
     Raises:
         PixelError: shape, type, encoding or size is wrong, or the bytes are damaged.
     """
-    checked_shape(shape, limits)
-    pixels = count * math.prod(shape)
-    expected = pixels * checked_dtype(dtype).itemsize
+    height, width = checked_shape(shape, limits)
+    expected = count * height * width * checked_dtype(dtype).itemsize
     if not 0 < count <= limits.max_frames_per_message or expected > limits.max_message_bytes:
         raise PixelError(
             f"{count} frames of {short(shape)} {dtype} are above the limits: send fewer a message"
@@ -134,9 +136,9 @@ def decode_pixels(
         decoder = _DECODERS[encoding]
     except KeyError:
         raise PixelError(f"encoding {short(encoding)} is not one of {', '.join(ENCODINGS)}") from None
-    plain = decoder(memoryview(blob).cast("B"), expected, dtype.itemsize)
-    array = np.frombuffer(plain, dtype=dtype).reshape(count, *shape)
-    return array.astype(dtype.newbyteorder("<"), copy=False)
+    plain = decoder(memoryview(blob), expected, dtype.itemsize)
+    array = np.frombuffer(plain, dtype).reshape(count, height, width)
+    return array.astype(dtype.newbyteorder("<")) if dtype.byteorder == ">" else array
 
 
 def encode_pixels(array: NDArray[Any], encoding: str) -> bytes:
