@@ -4,9 +4,10 @@ from __future__ import annotations
 
 import math
 from collections import deque
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 from numpy.typing import NDArray
@@ -120,6 +121,18 @@ class RunState:
     positions_m: Float64
 
 
+class _Placed(NamedTuple):
+    """Frames that are in the mosaic: their numbers (n,), and (n, 2) probe centres y, x in metres."""
+
+    indices: NDArray[np.int64]
+    positions_m: Float64
+
+
+def _joined(pieces: Sequence[_Placed]) -> _Placed:
+    numbers, centres_m = zip(*pieces, strict=True)
+    return _Placed(np.concatenate(numbers), np.concatenate(centres_m))
+
+
 @dataclass(slots=True, eq=False)
 class ScanRun:
     """The state of one scan.
@@ -156,7 +169,7 @@ class ScanRun:
     resumptions: tuple[Resumption, ...] = ()
     forsaken: bool = False
     _looked_s: float = 0.0
-    _placed: list[tuple[NDArray[np.int64], Float64]] = field(default_factory=list)
+    _placed: tuple[_Placed, ...] = ()
 
     @property
     def scan(self) -> str:
@@ -171,7 +184,7 @@ class ScanRun:
         """Remember where tiles were put, and how fast."""
         if len(tiles.indices):
             self.rates.add(tiles.received_ns, now_ns)
-            self._placed.append((tiles.indices, tiles.positions_m))
+            self._remember(_Placed(tiles.indices, tiles.positions_m))
 
     def watch(self, now_s: float) -> None:
         """Look about once a second whether frames are missing at regular gaps, on the journey's clock."""
@@ -215,7 +228,7 @@ class ScanRun:
         self.warnings = {**state.warnings, **self.warnings}
         self.resumptions = state.resumptions
         if len(stitched):
-            self._placed.append((stitched, state.positions_m[stitched]))
+            self._remember(_Placed(stitched, state.positions_m[stitched]))
 
     def resumed(self, how: Resumption) -> None:
         """Take note that another service went on with the scan."""
@@ -224,12 +237,22 @@ class ScanRun:
 
     def placed(self) -> tuple[NDArray[np.int64], Float64]:
         """Return frame numbers (n,) and probe centres (n, 2) y, x in metres, in the order of the numbers."""
-        if not self._placed:
+        pieces = self._placed
+        if not pieces:
             return np.zeros(0, np.int64), np.zeros((0, 2))
-        indices = np.concatenate([indices for indices, _ in self._placed])
-        positions_m = np.concatenate([positions_m for _, positions_m in self._placed])
+        indices, positions_m = _joined(pieces)
         order = np.argsort(indices)
         return indices[order], positions_m[order]
+
+    def _remember(self, piece: _Placed) -> None:
+        """Keep pieces each longer than the one after: many small batches take no more than a few large ones.
+
+        Other threads ask for them meanwhile, so they are replaced at once.
+        """
+        pieces = list(self._placed)
+        while pieces and len(pieces[-1].indices) <= len(piece.indices):
+            piece = _joined((pieces.pop(), piece))
+        self._placed = (*pieces, piece)
 
     def complete(self) -> bool:
         """Whether every expected frame has been stitched or dropped."""

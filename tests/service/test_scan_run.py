@@ -1,5 +1,7 @@
 """What is told of a scan while it runs."""
 
+import tracemalloc
+
 import numpy as np
 import pytest
 
@@ -52,6 +54,21 @@ def test_placed_frames_are_told_in_the_order_of_their_numbers(journey, stream):
     indices, positions_m = run.placed()
     assert indices.tolist() == list(range(64))
     np.testing.assert_array_equal(positions_m, start.positions_m)
+
+
+def test_frames_placed_one_by_one_take_little_more_than_their_numbers_and_positions(journey, stream):
+    run = journey().take(stream()[:1]).run
+    plane = np.ones((1, 1, 1), np.float32)
+    tracemalloc.start()
+    for number in range(4000):
+        one = np.array([number])
+        run.note_placed(
+            Tiles("tiny", one, np.full((1, 2), number), plane, plane, plane, one), number * SECOND_NS
+        )
+    held, _ = tracemalloc.get_traced_memory()
+    tracemalloc.stop()
+    assert run.placed()[1][:, 0].tolist() == list(range(4000))
+    assert held / 4000 < 64
 
 
 def test_a_scan_without_frames_has_a_report_and_no_placed_frames(journey):
