@@ -7,8 +7,7 @@ VENV := .venv
 BIN := $(VENV)/bin
 PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constraint requirements.lock
 LOCK_VENV := .venv-lock
-PEERS_VENV := .venv-peers
-PEERS_LOCK := tests/interop/peers.lock
+PEERS := .venv-peers .venv-readers
 PINNED := pyproject.toml requirements.lock service/compiled.pyx
 SKIPPED := the tests against it are skipped
 
@@ -34,7 +33,7 @@ long: $(VENV)/test.stamp peers ## run the tests that take long: soak, foreign se
 soak: $(VENV)/test.stamp ## disturbed scans for ten minutes, or for MINUTES=60: ledgers exact, memory flat?
 	@SOAK_MINUTES=$(or $(MINUTES),10) $(BIN)/python -m pytest -m long tests/journey/test_soak.py $(ARGS)
 
-peers: $(PEERS_VENV)/made.stamp ## install the programs by others that tests/interop speak to (once, takes minutes)
+peers: $(PEERS:%=%/made.stamp) ## install the programs by others that tests/interop speak to (once, takes minutes)
 
 lint: style types layers ## ruff, mypy and the floors of the house
 
@@ -72,12 +71,15 @@ $(VENV)/test.stamp: $(PINNED) | $(VENV)/made.stamp
 	@touch $(VENV)/demo.stamp $@
 
 # Without it the tests are skipped, or fail where PEERS_REQUIRED is set.
-$(PEERS_VENV)/made.stamp: $(PEERS_LOCK) | $(VENV)/test.stamp
-	@echo "make: installing programs by others into $(PEERS_VENV) (once, takes some minutes)"
-	@$(PYTHON) -m venv --clear $(PEERS_VENV)
-	@{ PIP_DISABLE_PIP_VERSION_CHECK=1 $(PEERS_VENV)/bin/pip install -qq --no-deps -r $(PEERS_LOCK) && touch $@; } \
+.venv-%/made.stamp: tests/interop/%.lock | $(VENV)/rtx.stamp
+	@echo "make: installing programs by others, $*, into .venv-$* (once, takes some minutes)"
+	@$(PYTHON) -m venv --clear .venv-$*
+	@{ PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-$*/bin/pip install -qq --no-deps -r $< && touch $@; } \
 		|| echo "make: they cannot be installed here: $(SKIPPED)"
+
+$(VENV)/rtx.stamp: | $(VENV)/test.stamp
 	@$(PIP) 'tensorrt-rtx>=1.7' 2>/dev/null || echo "make: no tensorrt-rtx here: $(SKIPPED)"
+	@touch $@
 
 container: $(VENV)/test.stamp ## build and run the image without an engine (root only; takes minutes)
 	@.ci/packages
@@ -94,5 +96,5 @@ lock: ## pin the newest releases of everything in requirements.lock
 	@rm -r $(LOCK_VENV)
 
 clean: ## remove the environment, caches and builds; runs, results and artefacts stay
-	@rm -rf $(VENV) $(LOCK_VENV) $(PEERS_VENV) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) $(LOCK_VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find model service training tests -name __pycache__ -prune -exec rm -r {} +

@@ -11,13 +11,13 @@ import click
 
 from model.bundle import BundleError
 from model.scans import ScanFileError
-from service.commands import bench, check, demo, keys, model, record, replay, serve, watch
+from service.commands import bench, check, demo, keys, model, record, replay, report, serve, tiled, watch
 from service.commands.flags import Command, example
 from service.errors import ConfigError, PtycholiveError
 
 OFFLINE = "ptycholive.commands"  # entry points of the offline side, which the service never imports
 # what a module that may be missing is installed with
-EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino", "p4p": "epics", "ray": "cluster"}
+EXTRAS = {"onnxruntime": "cpu", "openvino": "openvino", "p4p": "epics", "ray": "cluster", "tiled": "tiled"}
 
 
 class _Group(click.Group):
@@ -100,7 +100,9 @@ for _command in (
     model.model,
     record.record,
     replay.replay,
+    report.report,
     serve.serve,
+    tiled.tiled,
     watch.watch,
 ):
     cli.add_command(_command)

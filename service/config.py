@@ -196,6 +196,12 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
     epics_interface: Annotated[
         str, Meta(description="address where EPICS listens; off loopback only with allow_plain_streams")
     ] = "127.0.0.1"
+    tiled: Annotated[
+        str | None, Meta(description="address of a Tiled server that results go to; needs the extra tiled")
+    ] = None
+    tiled_key: Annotated[str | None, Meta(description="API key of that server; best by the environment")] = (
+        None
+    )
     token: Annotated[str | None, Meta(description="guards the page and the API; needed off loopback")] = None
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import io
 import math
 from enum import StrEnum
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import tifffile
@@ -89,10 +89,20 @@ def _tiff(plane: Float32, channel: Channel, bounds: Bounds, object_pixel_m: floa
 
 
 def _png(plane: Float32, covered: NDArray[np.bool_], channel: Channel) -> bytes:
-    """Paint with 255 colours of the channel's map; palette entry 0 is "no data"."""
+    return png(plane, covered, channel, shades(plane[covered], channel))
+
+
+def png(plane: Float32, covered: NDArray[np.bool_], channel: Channel, seen: Shades) -> bytes:
+    """Paint a plane (H, W) with 255 colours of the channel's map; palette entry 0 is "no data".
+
+    Args:
+        plane: the channel's values.
+        covered: (H, W), where there are any.
+        channel: whose colours are taken.
+        seen: `shades` of the values.
+    """
     share = np.zeros(plane.shape)
-    if covered.any():
-        share[covered] = _share(plane[covered], channel)
+    share[covered] = seen.share(plane[covered])
     entries = np.where(covered, 1 + np.round(254 * share), 0).astype(np.uint8)
     table = COLOUR_MAPS[channel.value][np.round(np.linspace(0, 255, 255)).astype(int)]
     picture = Image.fromarray(entries)
@@ -102,33 +112,52 @@ def _png(plane: Float32, covered: NDArray[np.bool_], channel: Channel) -> bytes:
     return file.getvalue()
 
 
-def _window(values: Float32 | Float64) -> tuple[float, float]:
-    sample = values[:: max(1, len(values) // _SAMPLED_PIXELS)]
-    low, high = np.percentile(sample, _PERCENTILES)
-    return float(low), float(max(high, low + 1e-6))
+class Shades(NamedTuple):
+    """How values become places in a colour map.
+
+    Attributes:
+        low, high: values that take the first and the last colour that is used.
+        centre_rad: of a phase, the angle that it is seen from, to which low and high are relative.
+        top: place of the last colour in the map, 0..1.
+    """
+
+    low: float
+    high: float
+    centre_rad: float | None = None
+    top: float = 1.0
+
+    def share(self, values: Float32) -> Float64:
+        """Return the place of each value in the channel's colours, 0..1."""
+        seen = values if self.centre_rad is None else np.angle(np.exp(1j * (values - self.centre_rad)))
+        return np.asarray(self.top * np.clip((seen - self.low) / (self.high - self.low), 0, 1))
 
 
-def _share(values: Float32, channel: Channel) -> Float64:
-    """Return the place of each value in the channel's colours, 0..1."""
+def shades(values: Float32, channel: Channel) -> Shades:
+    """Return how a channel's values are shown so that all but the extreme ones differ."""
+    if not values.size:
+        return Shades(0.0, 1.0)
     if channel is Channel.PHASE:
-        return _phase_share(values)
+        return _phase_shades(values)
     low, high = _window(values)
     if channel in (Channel.AGREEMENT, Channel.CONFIDENCE):
         low, high = min(low, _LOW_AGREEMENT), 1.0
-    if channel is Channel.COVERAGE:
-        low = 0.0
-    return np.asarray(np.clip((values - low) / (high - low), 0, 1))
+    return Shades(0.0 if channel is Channel.COVERAGE else low, high)
 
 
-def _phase_share(phase_rad: Float32) -> Float64:
-    """Return the place of each phase on the colour circle, 0..1, seen from the mean phase.
+def _phase_shades(phase_rad: Float32) -> Shades:
+    """Return how phases are seen from their mean.
 
     A window of less than half a turn takes the half of the circle that climbs from dark to bright.
     """
     phasor = np.exp(1j * phase_rad.astype(np.float64))
-    relative = np.angle(phasor * np.exp(-1j * np.angle(phasor.mean())))
-    low, high = _window(relative)
+    centre_rad = float(np.angle(phasor.mean()))
+    low, high = _window(np.angle(phasor * np.exp(-1j * centre_rad)))
     if high - low > _NEARLY_FULL_TURN_RAD:
         low, high = -math.pi, math.pi
-    turn = min(2 * (high - low), 2 * math.pi)
-    return np.asarray(np.clip(relative - low, 0, high - low) / turn)
+    return Shades(low, high, centre_rad, top=(high - low) / min(2 * (high - low), 2 * math.pi))
+
+
+def _window(values: Float32 | Float64) -> tuple[float, float]:
+    sample = values[:: max(1, len(values) // _SAMPLED_PIXELS)]
+    low, high = np.percentile(sample, _PERCENTILES)
+    return float(low), float(max(high, low + 1e-6))

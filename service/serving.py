@@ -22,6 +22,8 @@ def serving(settings: Settings) -> Iterator[tuple[App, WebServer]]:
     """
     with ExitStack() as stack:
         app = App(settings)
+        if settings.tiled is not None:
+            stack.callback(_send_to_tiled(app, settings.tiled, settings.tiled_key))
         stack.callback(app.stop)  # it holds its results folder from the first
         view = AppView(app)
         web = WebServer(view, settings.host, settings.port, settings.token)
@@ -31,6 +33,15 @@ def serving(settings: Settings) -> Iterator[tuple[App, WebServer]]:
         if settings.epics is not None:
             stack.callback(_publish_to_epics(view, settings, settings.epics))
         yield app, web
+
+
+def _send_to_tiled(app: App, url: str, key: str | None) -> Callable[[], None]:
+    """Send each result to a Tiled server; return what waits for the last one."""
+    from service.handover.tiled_results import TiledResults  # tiled is an extra
+
+    tiled = TiledResults(url, key, app.warn)
+    app.store.tell(tiled.send)
+    return tiled.close
 
 
 def _publish_to_epics(view: LiveView, settings: Settings, prefix: str) -> Callable[[], None]:

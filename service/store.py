@@ -44,6 +44,7 @@ class ResultStore:
         self._folder = folder
         self._failed = failed
         self._files: dict[str, Path] = {}
+        self._written: Callable[[Path], None] = lambda _: None
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="store")
         try:
             folder.mkdir(parents=True, exist_ok=True)
@@ -61,6 +62,10 @@ class ResultStore:
     def save_refined(self, scan: str, refined: Mosaic, report: dict[str, Any]) -> Future[None]:
         """Add the refined object to the newest result of a scan."""
         return self._thread.submit(self._save_refined, scan, refined, report)
+
+    def tell(self, written: Callable[[Path], None]) -> None:
+        """Tell of each file that has been written, or that something was added to, from now on."""
+        self._written = written
 
     def file(self, scan: str) -> Path | None:
         """Return the newest result of a scan, None while there is none, or where somebody took it away."""
@@ -81,6 +86,7 @@ class ResultStore:
         except OSError as error:
             self._failed(f"the result of {run.scan} could not be written to {self._folder}: {error}")
             return False
+        self._written(path)
         return True
 
     def _save_refined(self, scan: str, refined: Mosaic, report: dict[str, Any]) -> None:
@@ -91,6 +97,8 @@ class ResultStore:
             add_refined(path, refined, report)
         except OSError as error:
             self._failed(f"the refined object of {scan} could not be written to {self._folder}: {error}")
+            return
+        self._written(path)
 
     def _free_name(self, scan: str) -> Path:
         path = self._folder / f"{scan}.h5"

@@ -10,20 +10,23 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).parents[2]
-LOCK = Path(__file__).with_name("peers.lock")
 REQUIRED = "PEERS_REQUIRED"  # where they must not be skipped
 
 
 class Peers:
-    """The environment that `make peers` makes."""
+    """One of the environments that `make peers` makes."""
 
     def __init__(self, programs: Path) -> None:
         self._programs = programs
         self._running: list[subprocess.Popen[bytes]] = []
 
+    def program(self, name: str) -> Path:
+        """Return one of its programs."""
+        return self._programs / name
+
     def start(self, name: str, *arguments: object, log: Path) -> subprocess.Popen[bytes]:
         """Start one of its programs; it ends with the tests' session."""
-        command = [str(self._programs / name), *map(str, arguments)]
+        command = [str(self.program(name)), *map(str, arguments)]
         with log.open("wb") as told:
             process = subprocess.Popen(
                 command,
@@ -44,10 +47,20 @@ class Peers:
 
 @pytest.fixture(scope="session")
 def peers() -> Iterator[Peers]:
-    programs = ROOT / ".venv-peers/bin"
-    if not (ROOT / ".venv-peers/made.stamp").exists():
+    """Programs that speak to the service."""
+    yield from _installed(ROOT / ".venv-peers")
+
+
+@pytest.fixture(scope="session")
+def readers() -> Iterator[Peers]:
+    """Programs that take its results."""
+    yield from _installed(ROOT / ".venv-readers")
+
+
+def _installed(environment: Path) -> Iterator[Peers]:
+    if not (environment / "made.stamp").exists():
         missing = "the programs by others are not installed: make peers"
         (pytest.fail if REQUIRED in os.environ else pytest.skip)(missing)
-    peers = Peers(programs)
+    peers = Peers(environment / "bin")
     yield peers
     peers.close()
