@@ -1,6 +1,7 @@
 """Results reach programs that others wrote: a Tiled server, silx view, h5web and napari."""
 
 import json
+import os
 import subprocess
 import uuid
 from pathlib import Path
@@ -17,6 +18,7 @@ from tiled.client import from_uri
 from model.bundle import find_bundle, load_bundle
 
 READ = Path(__file__).with_name("read_result.py")
+WATCH = Path(__file__).with_name("watch_in_napari.py")
 KEY = "secret"
 
 pytestmark = [pytest.mark.long, pytest.mark.timeout(300)]
@@ -117,3 +119,21 @@ def test_silx_h5web_and_napari_show_the_phase_of_a_result_at_once(readers, taken
     assert shown["h5web"]["title"] == run
     assert shown["h5web"]["greatest"] == pytest.approx(float(phase.max()))
     assert shown["napari"]["pixels_nm"] == pytest.approx([30.17, 30.17], rel=1e-3)
+
+
+def test_napari_shows_the_mosaic_of_a_running_service(readers, serve):
+    service = serve(images_format="auto", refine=False)
+    with subprocess.Popen(
+        [readers.program("python"), WATCH, service.url],
+        env=os.environ | {"PYTHONPATH": str(Path(__file__).parents[2])},
+        stdin=subprocess.PIPE,
+        stdout=subprocess.PIPE,
+        text=True,
+        bufsize=1,
+    ) as napari:
+        for scan, frames in (("narrow", 32), ("wide", 128)):
+            service.take(scan, format="native", frames=frames)
+            napari.stdin.write(f"{scan}\n")
+            shown = tuple(map(int, napari.stdout.readline().split()))
+            assert shown == service.mosaic(scan, "phase").shape
+        napari.stdin.close()
