@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import math
 import threading
+import time
 from collections import OrderedDict
 from collections.abc import Iterable
 
@@ -20,11 +22,17 @@ class Feed:
     Args:
         mosaic: growing meanwhile.
         generation: its number within this process.
+
+    Attributes:
+        pause_s: least time between two looks at what has changed. With many viewers, who look at different
+            times, a block is so prepared once for all of them and not anew for each.
     """
 
     def __init__(self, mosaic: Mosaic, generation: int) -> None:
         self.mosaic = mosaic
         self.generation = generation
+        self.pause_s = 0.0
+        self._looked_s = -math.inf
         self._taken = 0  # the version of the mosaic that is accounted for
         self._version = 0
         self._changed: dict[Key, int] = {}  # the version that each block changed in
@@ -36,10 +44,10 @@ class Feed:
     def replace(self, mosaic: Mosaic) -> None:
         """Go over to a later state of the object, all of which has changed."""
         with self._lock:
-            self.mosaic, self._taken = mosaic, 0
+            self.mosaic, self._taken, self._looked_s = mosaic, 0, -math.inf
 
     def changed_since(self, version: int) -> tuple[int, list[Key]]:
-        """Return the version now, and the blocks of level 0 that changed after `version`."""
+        """Return the version at the last look, and the blocks of level 0 that changed after `version`."""
         with self._lock:
             self._look()
             return self._version, [key for key, changed in self._changed.items() if changed > version]
@@ -54,8 +62,12 @@ class Feed:
         with self._lock:
             return sorted(self._keys[0])
 
+    def prepared(self, key: LevelKey) -> bytes | None:
+        """Return the binary message of one block if it has been prepared for another viewer."""
+        return self._prepared.get(key)
+
     def message(self, key: LevelKey) -> bytes:
-        """Return the binary message of one block."""
+        """Return the binary message of one block, prepared if need be."""
         with self._lock:
             prepared = self._prepared.get(key)
             if prepared is None:
@@ -66,10 +78,11 @@ class Feed:
             return prepared
 
     def _look(self) -> None:
-        """Account for what has changed in the mosaic."""
-        now = self.mosaic.version
-        if now == self._taken:
+        """Account for what has changed in the mosaic, unless that was done a moment ago."""
+        now, now_s = self.mosaic.version, time.monotonic()
+        if now == self._taken or now_s - self._looked_s < self.pause_s:
             return
+        self._looked_s = now_s
         changed = self.mosaic.changed_since(self._taken)
         self._taken = now
         self._version += 1

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import asyncio
-from collections.abc import Callable
+from collections.abc import Callable, Hashable
 from functools import partial
 from itertools import count
 from typing import Any, TypeVar
@@ -21,7 +21,10 @@ from service.web.view import LiveView
 
 Told = TypeVar("Told")
 
+PERIOD_S = 0.125
+
 _FEW_VIEWERS = 3
+_SHARED = 0.8  # of the period: less than all of it, so that no viewer just misses what it comes for
 _LONGEST_WAIT = 8.0
 _FRESH_S = 0.1
 _REFINED_EVERY_S = 1.0
@@ -78,13 +81,18 @@ class Hub:
         self._refined: WeakValueDictionary[str, _RefinedFeed] = WeakValueDictionary()
         self._generations = count(1)
         self._taking = asyncio.Lock()
-        self._told: dict[str, Any] = {}  # by the service, a moment ago
+        self._told: dict[Hashable, Any] = {}  # by the service, a moment ago
         self._told_at_s = 0.0
 
     @property
-    def patience(self) -> float:
-        """How many times longer each of many viewers waits, so that the stream does not pay for it."""
-        return min(_LONGEST_WAIT, max(1.0, self.viewers / _FEW_VIEWERS))
+    def period_s(self) -> float:
+        """How often a viewer is told of changes: each of many less often, so that the stream pays little."""
+        return PERIOD_S * min(_LONGEST_WAIT, max(1.0, self.viewers / _FEW_VIEWERS))
+
+    @property
+    def pause_s(self) -> float:
+        """How long viewers share what was last seen of the mosaic; one alone sees it as it is."""
+        return 0.0 if self.viewers < 2 else _SHARED * self.period_s
 
     async def state(self, wish: Wish) -> tuple[Feed | None, bytes]:
         """Return the feed to show and the `state` message, JSON."""
@@ -93,6 +101,13 @@ class Hub:
         report = self._ask(f"scan {name}", partial(self.view.scan, name)) if name else None
         refined = await self._refined_feed(name, report) if name and report and wish.refined else None
         feed = refined or (self._feed(name) if name else None)
+        encode = partial(self._encoded, name, feed, report, wish.path)
+        return feed, self._ask((name, feed and feed.generation, wish.path), encode)
+
+    def _encoded(
+        self, name: str | None, feed: Feed | None, report: dict[str, Any] | None, path: bool
+    ) -> bytes:
+        status, scans = self._ask("status", self.view.status), self._ask("scans", self.view.scans)
         message = {
             "type": "state",
             "channels": list(Channel),
@@ -100,19 +115,19 @@ class Hub:
             "scans": scans,
             "name": name,
             "scan": report,
-            "refined": refined is not None,
+            "refined": isinstance(feed, _RefinedFeed),
             "mosaic": _describe(feed) if feed else None,
             "lamps": lamps(report, status["queues"], self.view.recent(name) if name else None),
-            "path_px": self._path_px(name, feed) if name and feed and wish.path else None,
+            "path_px": self._path_px(name, feed) if name and feed and path else None,
         }
-        return feed, msgspec.json.encode(message)
+        return msgspec.json.encode(message)
 
     def forget(self) -> None:
         """Ask the service anew: a viewer wants to see something else, as it is now."""
         self._told.clear()
 
-    def _ask(self, what: str, ask: Callable[[], Told]) -> Told:
-        """Return what the service says; all viewers together ask it no more than ten times a second."""
+    def _ask(self, what: Hashable, ask: Callable[[], Told]) -> Told:
+        """Return what is told; all viewers together ask the service no more than ten times a second."""
         now_s = _now_s()
         if now_s - self._told_at_s > _FRESH_S:
             self._told.clear()

@@ -27,13 +27,12 @@ import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from service.web.feed import Feed
-from service.web.hub import Hub, Wish
+from service.web.hub import PERIOD_S, Hub, Wish
 from service.web.levels import Key, LevelKey, Window, above
 
 MAX_CLIENT_MESSAGE_BYTES = 1024
 
 _MAX_WINDOWS = 4
-_PERIOD_S = 0.125
 _HEARTBEAT_S = 2.0
 _BEHIND_S = 2.0
 _UNSUPPORTED_DATA = 1003
@@ -107,19 +106,22 @@ class Viewer:
         feed = self._feed
         if feed is None:
             return True
+        feed.pause_s = self._hub.pause_s
         self._version, changed = feed.changed_since(self._version)
         self._held -= _over(changed, self._wish.windows)
         now_s = asyncio.get_running_loop().time
-        turn_ends_s = now_s() + _PERIOD_S
+        turn_ends_s = now_s() + PERIOD_S
         for key in self._missing(feed):
-            message = await asyncio.to_thread(feed.message, key)
+            message = feed.prepared(key)
+            if message is None:
+                message = await asyncio.to_thread(feed.message, key)
             if self._wished.is_set():
                 return False
             self._held.add(key)
             await self._socket.send_bytes(message)
             if now_s() > turn_ends_s:
                 await self._tell_state()
-                turn_ends_s = now_s() + _PERIOD_S
+                turn_ends_s = now_s() + PERIOD_S
             if feed is not self._feed:
                 return False
         return True
@@ -131,7 +133,7 @@ class Viewer:
 
     async def _pause(self) -> None:
         with suppress(TimeoutError):
-            await asyncio.wait_for(self._wished.wait(), self._hub.patience * _PERIOD_S)
+            await asyncio.wait_for(self._wished.wait(), self._hub.period_s)
 
 
 def _is_wanted(key: LevelKey, windows: tuple[Window, ...] | None) -> bool:
