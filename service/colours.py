@@ -5,6 +5,8 @@ processing", 2020), walked at constant speed: equal steps of the value are equal
 colour. The map of the phase is a closed path, so that +π and −π are one colour; its first half climbs
 in lightness from dark to bright and serves alone where the phase spans less than half a turn. The hues
 are a circle of one lightness, so that brightness is free to show something else, such as the amplitude.
+Greys, light on dark and dark on light, and a circle of blue and yellow are for who prefers them or sees
+colours otherwise.
 """
 
 from __future__ import annotations
@@ -48,9 +50,12 @@ _ANCHORS = {
         (0.95, -0.030, 0.050),
     ],
     "confidence": [(0.30, 0.100, 0.040), (0.52, 0.100, 0.070), (0.75, 0.030, 0.070), (0.95, -0.020, 0.000)],
+    "grey": [(0.16, 0.0, 0.0), (0.57, 0.0, 0.0), (0.98, 0.0, 0.0)],
+    "ink": [(0.98, 0.0, 0.0), (0.57, 0.0, 0.0), (0.16, 0.0, 0.0)],
+    "twilight": [(0.22, 0.000, -0.010), (0.58, -0.020, -0.130), (0.94, 0.000, 0.005), (0.58, 0.020, 0.125)],
     "hue": [(0.76, 0.115 * cos(turn), 0.115 * sin(turn)) for turn in np.linspace(-2, 2 * pi - 2, 16, False)],
 }
-_CYCLIC = frozenset({"phase", "hue"})
+_CYCLIC = frozenset({"phase", "hue", "twilight"})
 
 _OKLAB_TO_LMS = np.array(
     [[1, 0.3963377774, 0.2158037573], [1, -0.1055613458, -0.0638541728], [1, -0.0894841775, -1.2914855480]]
@@ -107,4 +112,4 @@ def _colour_map(name: str) -> Colours:
 
 
 COLOUR_MAPS = MappingProxyType({name: _colour_map(name) for name in _ANCHORS})
-"""For each channel, and for the hues, a (256, 3) uint8 sRGB table."""
+"""For each channel, and for the maps that can be chosen instead, a (256, 3) uint8 sRGB table."""

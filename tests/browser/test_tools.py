@@ -8,6 +8,7 @@ import numpy as np
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.keys import Keys
+from selenium.webdriver.support.ui import Select
 
 from service.messages import Tiles
 from service.mosaic import Mosaic
@@ -127,6 +128,35 @@ def test_gamma_brightens_and_comes_back_to_one(page, server):
     bright = brightness(page)
     page.find("#gamma-reset").click()
     page.until(lambda: page.text("#gamma-reset") == "1.00" and brightness(page) < bright - 1)
+
+
+def test_another_colour_map_is_shown_at_once_and_kept_by_the_link(page, server):
+    page.open(f"{server.url}/#channel=amplitude&contrast=0.8,1.2,1")
+    page.until_stitched(60)
+    page.until(lambda: page.find("#map").is_displayed())
+    assert [option.text for option in Select(page.find("#map")).options][-1] == "own"
+    Select(page.find("#map")).select_by_visible_text("grey")
+    page.until(lambda: "map=grey" in page.browser.current_url)
+    page.until(lambda: page.ask(f"{PAGE}.state.contrast.map") == "grey")
+    grey = brightness(page)
+    Select(page.find("#map")).select_by_visible_text("ink on paper")
+    page.until(lambda: abs(brightness(page) - grey) > 1)
+    page.keep("ink")
+    page.until(lambda: "map=ink" in page.browser.current_url)
+    page.browser.refresh()
+    page.until_stitched(60)
+    page.until(lambda: Select(page.find("#map")).first_selected_option.text == "ink on paper")
+
+
+def test_phases_have_closed_maps_and_the_complex_object_its_hues(page, server):
+    page.open(f"{server.url}/#channel=phase&map=grey")  # an open map: not for angles
+    page.until_stitched(60)
+    assert page.ask(f"{PAGE}.state.contrast.map") == "phase"
+    Select(page.find("#map")).select_by_visible_text("blue and yellow")
+    page.until(lambda: "map=twilight" in page.browser.current_url)
+    page.keep("twilight")
+    page.open(f"{server.url}/#channel=complex")
+    page.until(lambda: not page.find("#map").is_displayed())
 
 
 def test_the_refined_object_can_be_chosen_once_there_is_one(star, view):

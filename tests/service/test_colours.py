@@ -42,15 +42,16 @@ def test_equal_steps_of_the_value_are_equal_steps_to_the_eye(name):
     assert steps.max() < 1.15 * steps.mean()
 
 
-@pytest.mark.parametrize("name", ["phase", "hue"])
+@pytest.mark.parametrize("name", ["phase", "hue", "twilight"])
 def test_minus_pi_and_plus_pi_are_one_colour(name):
     lab = oklab(COLOUR_MAPS[name])
     steps = np.linalg.norm(np.diff(lab, axis=0), axis=1)
     assert np.linalg.norm(lab[0] - lab[-1]) < 2 * steps.mean()
 
 
-def test_half_a_turn_of_phase_climbs_from_dark_to_bright():
-    lightness = oklab(COLOUR_MAPS["phase"])[:, 0]
+@pytest.mark.parametrize("name", ["phase", "twilight"])
+def test_half_a_turn_of_phase_climbs_from_dark_to_bright(name):
+    lightness = oklab(COLOUR_MAPS[name])[:, 0]
     assert (np.diff(lightness[:120:8]) > 0).all()
     assert abs(int(lightness.argmax()) - 128) < 6
 
@@ -60,6 +61,10 @@ def test_all_hues_are_equally_bright():
     assert np.ptp(lightness) < 0.02
 
 
-@pytest.mark.parametrize("name", sorted(COLOUR_MAPS.keys() - {"phase", "hue"}))
+@pytest.mark.parametrize("name", sorted(COLOUR_MAPS.keys() - {"phase", "hue", "twilight", "ink"}))
 def test_more_is_always_lighter(name):
     assert (np.diff(oklab(COLOUR_MAPS[name])[::8, 0]) > 0).all()
+
+
+def test_more_ink_is_always_darker():
+    assert (np.diff(oklab(COLOUR_MAPS["ink"])[::8, 0]) < 0).all()

@@ -16,7 +16,7 @@ export function drawColourBar(view, contrasts) {
   const contrast = isComplex ? contrasts.phase : contrasts[view];
   at("colourbar-title").textContent = TITLES[view];
   at("colourbar").dataset.view = view;
-  paintStrip(isComplex ? "hue" : view, contrast, isComplex);
+  paintStrip(isComplex ? "hue" : contrast.map, contrast, isComplex);
   at("colourbar-ticks").replaceChildren(...ticks(contrast));
   at("colourbar-brightness").hidden = !isComplex;
   const { low, high } = contrasts.amplitude;

@@ -2,8 +2,16 @@
 
 import { CHANNELS } from "./blocks.js";
 
-export const TABLE_ROWS = [...CHANNELS, "hue"];
+export const TABLE_ROWS = [...CHANNELS, "hue", "grey", "ink", "twilight"];
 export const VIEWS = [...CHANNELS, "complex"];
+
+const OPEN_MAPS = { grey: "grey", ink: "ink on paper", agreement: "embers", coverage: "sea" };
+const CLOSED_MAPS = { twilight: "blue and yellow", hue: "hues" };
+
+/** Tables that can be chosen for a channel, its own first, and what they are called. */
+export function mapsOf(channel) {
+  return { ...(channel === "phase" ? CLOSED_MAPS : OPEN_MAPS), [channel]: "own" };
+}
 
 const FULL_AT_SHARE_OF_MEDIAN = 0.3;
 export const ENTRIES = 256;
@@ -47,7 +55,7 @@ export function lookOf(view, contrasts, typicalCoverage, isFading) {
     layer,
     isComplex,
     isCyclic: isComplex || view === "phase",
-    table: isComplex ? "hue" : view,
+    table: isComplex ? "hue" : value.map,
     range: [value.low, value.high, value.gamma],
     circle: [phase.low, phase.high, phase.centre, phase.tour],
     fullLight: view === "coverage" ? 0 : FULL_AT_SHARE_OF_MEDIAN * typicalCoverage,

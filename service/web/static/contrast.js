@@ -50,6 +50,7 @@ const LIMITS = {
 export class Contrast {
   constructor(channel) {
     this.channel = channel;
+    this.map = channel; // name of the colour table
     this.auto = true;
     this.low = channel === "phase" ? -Math.PI : 0;
     this.high = channel === "phase" ? Math.PI : 1;

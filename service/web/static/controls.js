@@ -1,6 +1,6 @@
 // Mouse, touch, keyboard and buttons → viewport, channel and contrast.
 
-import { VIEWS } from "./colours.js";
+import { mapsOf, VIEWS } from "./colours.js";
 import { fixed, significant } from "./format.js";
 import { drawHistogram } from "./histogram.js";
 
@@ -162,6 +162,7 @@ export function controlContrast(window, circle, onChange) {
   });
   at("gamma").oninput = act((contrast) => { contrast.gamma = 2 ** (at("gamma").valueAsNumber / GAMMA_STEPS); });
   at("gamma-reset").onclick = act((contrast) => { contrast.gamma = 1; });
+  at("map").onchange = act((contrast) => { contrast.map = at("map").value; });
   at("contrast").onsubmit = (event) => event.preventDefault();
 }
 
@@ -178,9 +179,20 @@ export function showContrast(contrast, circle) {
   at("gamma-group").hidden = contrast.channel === "phase";
   at("gamma").value = GAMMA_STEPS * Math.log2(contrast.gamma);
   at("gamma-reset").textContent = contrast.gamma.toFixed(2);
+  at("gamma-reset").ariaLabel = `${at("gamma-reset").textContent}: reset gamma`; // a name holds what is seen
+  at("map-group").hidden = circle !== null && contrast !== circle; // the complex object has hues
+  showMaps(contrast);
   at("gauge").hidden = circle === null;
   if (circle) showCircle(circle);
   drawHistogram(contrast);
+}
+
+function showMaps({ channel, map }) {
+  if (at("map").dataset.channel !== channel) {
+    at("map").replaceChildren(...Object.entries(mapsOf(channel)).map(([name, words]) => new Option(words, name)));
+    at("map").dataset.channel = channel;
+  }
+  at("map").value = map;
 }
 
 function showCircle(circle) {

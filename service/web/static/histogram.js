@@ -22,5 +22,5 @@ export function drawHistogram(contrast) {
 
 function colourOf(contrast, value) {
   const isPhase = contrast.channel === "phase";
-  return colourAt(contrast.channel, contrast.place(isPhase ? value + contrast.centre : value));
+  return colourAt(contrast.map, contrast.place(isPhase ? value + contrast.centre : value));
 }

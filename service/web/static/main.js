@@ -1,7 +1,7 @@
 // The live page: what the service says, what the operator chose, and the picture of both.
 
 import { BlockStore, CHANNELS, decodeBlock } from "./blocks.js";
-import { VIEWS, loadColours } from "./colours.js";
+import { loadColours, mapsOf, VIEWS } from "./colours.js";
 import { Comparison, isPane } from "./compare.js";
 import { Connection } from "./connection.js";
 import { Contrast } from "./contrast.js";
@@ -57,7 +57,8 @@ const valueChannel = () => (view === "complex" ? "amplitude" : view);
 const circleOfView = () => (["phase", "complex"].includes(view) ? contrasts.phase : null);
 
 /** Contrasts as the link, or the other page of a comparison, tells them. */
-function takeColours({ contrast, centre }) {
+function takeColours({ contrast, centre, map }) {
+  if (map in mapsOf(valueChannel())) contrasts[valueChannel()].map = map;
   if (contrast) {
     contrasts[valueChannel()].setManual(contrast[0], contrast[1]);
     contrasts[valueChannel()].gamma = contrast[2];
@@ -78,6 +79,7 @@ function linkNow() {
     refined: wantsRefined,
     contrast: contrast.auto && contrast.gamma === 1 ? null : windowOf(contrast),
     centre: circleOfView() && !contrasts.phase.centreAuto ? contrasts.phase.centre : null,
+    map: contrast.map === contrast.channel ? null : contrast.map,
     place: viewport.following || !stage.pixelM ? placeToGo : viewport.placeIn(stage.pixelM),
   };
 }
@@ -100,6 +102,7 @@ function shownNow() {
     view,
     contrast: isPane ? null : windowOf(contrasts[valueChannel()]),
     centre: null,
+    map: isPane ? null : contrasts[valueChannel()].map,
     place: stage.pixelM ? viewport.placeIn(stage.pixelM) : null,
   };
 }
