@@ -13,6 +13,7 @@ from collections.abc import Callable, Iterable
 from dataclasses import dataclass, replace
 from typing import Final
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -103,7 +104,7 @@ class Door:
             told = f"a frame of {by(image.counts.shape)} in a scan of {by(framing.detector_shape)}"
             return Rejected(image.scan, image.index, "frame_shape", told)
         counts = framing.of_counts(image.counts)
-        return image if counts is image.counts else replace(image, counts=counts)
+        return image if counts is image.counts else msgspec.structs.replace(image, counts=counts)
 
     def _positions(self, positions: Positions) -> Positions:
         turned = self._settings.axes.of_positions(positions.positions_m)

@@ -6,8 +6,10 @@ The two streams may come in any order and lose messages; an image meets its posi
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+import math
+from dataclasses import dataclass
 
+import msgspec
 import numpy as np
 
 from service.errors import MessageError
@@ -125,7 +127,7 @@ class Joiner:
         return image
 
     def _knows(self, index: int) -> bool:
-        return index < len(self._positions_m) and not np.isnan(self._positions_m[index, 0])
+        return index < len(self._positions_m) and not math.isnan(self._positions_m.item(index, 0))
 
     def _frame(self, image: Image) -> Frame:
         y_m, x_m = self._positions_m[image.index].tolist()
@@ -161,7 +163,7 @@ def _alone(image: Image) -> Image:
     """Return an image that keeps no others in memory: those that came in its message."""
     whole = image.counts.base
     shared = isinstance(whole, np.ndarray) and whole.nbytes > image.counts.nbytes
-    return replace(image, counts=image.counts.copy(), packed=None) if shared else image
+    return msgspec.structs.replace(image, counts=image.counts.copy(), packed=None) if shared else image
 
 
 def _unknown(frames: int) -> Float64:

@@ -1,7 +1,8 @@
 """Every type that flows from the wire to the mosaic.
 
 Decoders turn bytes into `Event`s; `join` makes `Frame`s of them, `batch` makes `Batch`es, the engine
-makes `Tiles`. All are immutable values; arrays inside them are not written to after construction.
+makes `Tiles`. All are immutable values; arrays inside them are not written to after construction. Those that
+every frame is made of are structs of msgspec, which are made in a tenth of a frozen dataclass's time.
 """
 
 from __future__ import annotations
@@ -9,6 +10,7 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import Any
 
+import msgspec
 import numpy as np
 from numpy.typing import NDArray
 
@@ -59,8 +61,7 @@ class ScanStart:
     has_end: bool = True
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class PackedPixels:
+class PackedPixels(msgspec.Struct, frozen=True, eq=False, gc=False):
     """A (H, W) array of pixels as it lies in a message, compressed or not.
 
     Attributes:
@@ -76,8 +77,7 @@ class PackedPixels:
     blob: Blob
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Image:
+class Image(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One diffraction pattern as decoded, not yet joined with its position.
 
     Attributes:
@@ -160,8 +160,7 @@ class Notice:
 Event = ScanStart | Image | Positions | Rejected | ScanEnd | PositionsArmed | Notice
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Frame:
+class Frame(msgspec.Struct, frozen=True, eq=False, gc=False):
     """One diffraction pattern and the scan position it was recorded at.
 
     Attributes:

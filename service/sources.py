@@ -3,19 +3,20 @@
 from __future__ import annotations
 
 import ipaddress
+import math
 import re
 import time
 from collections.abc import Callable, Mapping
 from contextlib import ExitStack
-from dataclasses import dataclass
 from pathlib import Path
 from types import TracebackType
 from typing import Final, Literal
 
+import msgspec
 import zmq
 
 from service.errors import ConfigError, MessageError, StreamError
-from service.messages import Event
+from service.messages import Blob, Event, ScanStart
 from service.security.curve import Curve, CurveServer, curve_context, secure
 from service.security.peers import Peers, Silence
 from service.wire.array_1 import Array1Decoder
@@ -34,8 +35,7 @@ _ABSTRACT: Final = "ipc://@"  # no file, and so no mode that could keep others o
 _OWNER_ONLY: Final = 0o600
 _LAST_PORT: Final = 65535
 _WAITING_PUSHED: Final = 64  # messages that a pusher has got rid of; the others wait at its side
-_WAITING_BYTES: Final = 1 << 27  # that they may take, of a publisher too
-
+_COPIED_BYTES: Final = 1 << 15  # parts up to this are small
 
 _DECODERS: Final[Mapping[str, Callable[[Limits, str | None], Decoder]]] = {
     "native": lambda limits, _channel: NativeDecoder(limits),
@@ -64,8 +64,7 @@ def decoder_for(stream_format: str, limits: Limits = DEFAULT_LIMITS, channel: st
         raise ConfigError(f"format {stream_format!r} is not one of {', '.join(FORMATS)}") from None
 
 
-@dataclass(frozen=True, slots=True, eq=False)
-class Received:
+class Received(msgspec.Struct, frozen=True, eq=False):
     """One message that came in.
 
     Attributes:
@@ -148,8 +147,11 @@ class Source:
         if first is None:
             return None
         parts, nbytes, error = self._with_others(first)
-        self._bound_what_waits(nbytes)
-        return self._decode(parts, nbytes, time.time_ns()) if error is None else Received((), nbytes, error)
+        if error is not None:
+            return Received((), nbytes, error)
+        received = self._decode(parts, nbytes, time.time_ns())
+        self._bound_what_waits(received)
+        return received
 
     def decode(self, parts: Parts, received_ns: int) -> Received:
         """Return what a message says that came at that time and is given back after a restart."""
@@ -206,13 +208,13 @@ class Source:
             waits = self._socket.poll(round(timeout_s * 1000))
             return self._socket.recv(copy=False) if waits else None
 
-    def _with_others(self, part: zmq.Frame) -> tuple[list[memoryview], int, MessageError | None]:
+    def _with_others(self, part: zmq.Frame) -> tuple[list[Blob], int, MessageError | None]:
         """Take the rest of a message out of the socket, and keep it if it is within the limits."""
-        parts = [part.buffer.toreadonly()]
+        parts = [_content(part)]
         count, nbytes = 1, len(parts[0])
         while part.more:
             part = self._socket.recv(copy=False)
-            content = part.buffer.toreadonly()
+            content = _content(part)
             count, nbytes = count + 1, nbytes + len(content)
             if self._within(count, nbytes):
                 parts.append(content)
@@ -220,14 +222,19 @@ class Source:
                 parts.clear()
         return parts, nbytes, None if self._within(count, nbytes) else self._oversized(count, nbytes)
 
-    def _bound_what_waits(self, nbytes: int) -> None:
-        """Let the socket hold fewer messages from now on if they are larger than any before.
+    def _bound_what_waits(self, received: Received) -> None:
+        """Let the socket hold as many messages as its bytes allow: ZMQ's high-water mark counts messages.
 
-        ZMQ's high-water mark counts messages; what they take is known once one has come.
+        How large they are a start tells of those of its scan; else the largest one so far.
         """
-        if nbytes > self._largest_bytes:
-            self._largest_bytes = nbytes
-            self._socket.set(zmq.RCVHWM, max(1, min(self._most_waiting, _WAITING_BYTES // nbytes)))
+        largest = max(received.nbytes, self._largest_bytes)
+        for event in received.events:
+            if isinstance(event, ScanStart):
+                largest = math.prod(event.frame_shape) * event.dtype.itemsize
+        if largest != self._largest_bytes:
+            self._largest_bytes = largest
+            most = self._limits.max_waiting_bytes // largest
+            self._socket.set(zmq.RCVHWM, max(1, min(self._most_waiting, most)))
 
     def _within(self, count: int, nbytes: int) -> bool:
         return count <= self._limits.max_parts and nbytes <= self._limits.max_message_bytes
@@ -237,6 +244,11 @@ class Source:
             f"a message of {count} parts and {nbytes} bytes came to {self.endpoint}, above the limits of "
             f"{self._limits.max_parts} and {self._limits.max_message_bytes}: is another stream sent here?"
         )
+
+
+def _content(part: zmq.Frame) -> Blob:
+    """Return the bytes of a part, those of a small one copied: that takes no longer than a view of them."""
+    return part.bytes if len(part) <= _COPIED_BYTES else part.buffer.toreadonly()
 
 
 def check_endpoint(endpoint: str, *, bind: bool, allow_remote: bool = False) -> None:

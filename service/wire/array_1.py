@@ -204,10 +204,9 @@ def _encoding(head: ArrayImage | MaxIvImage) -> str:
 def _frame_shape(told: object) -> tuple[int, int]:
     """Return (H, W) of […, y, x], where all that stands in front is 1."""
     sides = items(told)
-    whole = all(type(side) is int for side in sides)
-    if len(sides) < 2 or not whole or any(side != 1 for side in sides[:-2]):
+    if len(sides) < 2 or sides[:-2].count(1) != len(sides) - 2:
         raise PixelError(f"shape {short(told)} is not [y, x] of one image")
-    return sides[-2], sides[-1]
+    return sides[-2], sides[-1]  # whose types are checked with those of all formats
 
 
 @dataclass(slots=True)

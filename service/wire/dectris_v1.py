@@ -29,7 +29,7 @@ from service.wire.dectris_v1_parts import (
     read_mask,
 )
 from service.wire.fields import METRES_AN_ANGSTROM, Message, Parts, beam_px, distance_m, positive, scaled
-from service.wire.json_parts import JsonFields, decode_note, noted
+from service.wire.json_parts import JsonFields, decode_note, noted, told_name
 from service.wire.pixels import DEFAULT_LIMITS, Limits, checked_shape, encode_pixels
 from service.wire.series import UNTOLD_SHAPE, Series, SeriesBook, announced
 
@@ -61,7 +61,10 @@ class DectrisV1Decoder:
         Raises:
             MessageError: the message does not follow the format; none of it can be attributed.
         """
-        return [event for piece in pieces(parts, self._limits) for event in self._decode(piece, received_ns)]
+        events: list[Event] = []
+        for piece in pieces(parts, self._limits):
+            events += self._decode(piece, received_ns)
+        return events
 
     def _decode(self, piece: Piece, received_ns: int) -> list[Event]:
         cut_short, whole = self._gatherer.take(piece)
@@ -84,10 +87,10 @@ class DectrisV1Decoder:
 
     def _events(self, gathered: Gathered, received_ns: int) -> list[Event]:
         match gathered.head:
-            case Header(series=number):
-                return self._header(number, gathered)
             case ImageHead(series=number, frame=index):
                 return self._image(number, index, gathered.parts, received_ns)
+            case Header(series=number):
+                return self._header(number, gathered)
             case SeriesEnd(series=number):
                 return [ScanEnd(self._known(number).scan)]
 
@@ -122,7 +125,7 @@ def _scan_start(number: int, gathered: Gathered, limits: Limits) -> ScanStart:
     note = decode_note(part, limits.max_configuration_bytes)
     frame_shape = _frame_shape(configuration, limits)
     return ScanStart(
-        scan=note.scan or _numbered(number),
+        scan=note.scan or _appended_name(gathered) or _numbered(number),
         frame_shape=frame_shape,
         dtype=_image_dtype(configuration),
         frames=_expected_frames(configuration, limits),
@@ -135,6 +138,11 @@ def _scan_start(number: int, gathered: Gathered, limits: Limits) -> ScanStart:
         positions_m=note.positions(),
         beam_px=beam_px(configuration),
     )
+
+
+def _appended_name(gathered: Gathered) -> str | None:
+    """Return the name in the header's appendix, None where there is none."""
+    return next(filter(None, map(told_name, gathered.parts[gathered.needed :])), None)
 
 
 def _frame_shape(configuration: Message, limits: Limits) -> tuple[int, int]:

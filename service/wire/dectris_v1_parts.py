@@ -9,8 +9,7 @@ from __future__ import annotations
 
 import math
 from collections.abc import Iterator, Sequence
-from dataclasses import dataclass, field
-from typing import Annotated, Final, Literal, NamedTuple
+from typing import Annotated, Final, Literal
 
 import msgspec
 import numpy as np
@@ -81,32 +80,18 @@ _PARTS_OF_AN_IMAGE: Final = 2
 _APPENDED: Final = {Header: 1, ImageHead: 2, SeriesEnd: 0}  # parts that may follow those needed
 
 
-@dataclass(slots=True)
-class Gathered:
+class Gathered(msgspec.Struct, eq=False):
     """A head and the parts that follow it.
 
     Attributes:
         head: the first part.
         parts: those after it, as far as they came.
+        needed: how many of them make it whole.
     """
 
     head: Head
-    parts: list[Blob] = field(default_factory=list)
-
-    @property
-    def needed(self) -> int:
-        """How many parts make it whole."""
-        return _needed(self.head)
-
-    @property
-    def allowed(self) -> int:
-        """How many parts there may be: an image's times and its appendix, or the header's appendix."""
-        return self.needed + _APPENDED[type(self.head)]
-
-    @property
-    def whole(self) -> bool:
-        """Whether nothing that is needed is missing."""
-        return len(self.parts) >= self.needed
+    parts: list[Blob]
+    needed: int
 
 
 class Gatherer:
@@ -114,7 +99,8 @@ class Gatherer:
 
     def __init__(self, limits: Limits) -> None:
         self._limits = limits
-        self._open: Gathered | None = None
+        self._open: Gathered | None = None  # never a whole one
+        self._may_follow = 0  # parts that nobody needs, after a whole one
 
     def take(self, piece: Piece) -> tuple[Gathered | None, Gathered | None]:
         """Return what a piece shows to be cut short, if anything; and what is whole with it, if anything.
@@ -122,29 +108,33 @@ class Gatherer:
         Raises:
             MessageError: the piece begins nothing, and continues nothing that was begun.
         """
-        if piece.head is None:
-            return None, self._continue(piece.parts)
-        before, self._open = self._open, Gathered(piece.head)
-        cut_short = None if before is None or before.whole else before
-        return cut_short, self._continue(piece.parts, begun=True)
+        before, self._open = self._open, None
+        if piece.head is not None:
+            return before, self._whole(Gathered(piece.head, list(piece.parts), _needed(piece.head)))
+        if before is not None:
+            before.parts.extend(piece.parts)
+            return None, self._whole(before)
+        self._let_follow(self._may_follow - len(piece.parts))
+        return None, None
 
-    def _continue(self, parts: Parts, *, begun: bool = False) -> Gathered | None:
-        gathered = self._open
-        if gathered is None or len(gathered.parts) + len(parts) > gathered.allowed:
-            self._open = None
-            raise MessageError("this message begins no header, image or end: is this Stream V1?")
-        told_before = gathered.whole and not begun
-        gathered.parts.extend(parts)
+    def _whole(self, gathered: Gathered) -> Gathered | None:
+        """Return it if nothing that is needed is missing; otherwise wait for the rest."""
+        lacking = gathered.needed - len(gathered.parts)
+        self._let_follow(_APPENDED[type(gathered.head)] + lacking)
         if sum(map(len, gathered.parts)) > self._limits.max_message_bytes:
-            self._open = None
             raise MessageError("the parts of one image or header are above max_message_bytes")
-        if told_before or not gathered.whole:
-            return None
-        self._open = Gathered(gathered.head, [b""] * len(gathered.parts))  # its pixels need not be kept
-        return gathered
+        if lacking <= 0:
+            return gathered
+        self._open = gathered
+        return None
+
+    def _let_follow(self, parts: int) -> None:
+        self._may_follow = max(0, parts)
+        if parts < 0:
+            raise MessageError("this message begins no header, image or end: is this Stream V1?")
 
 
-class Piece(NamedTuple):
+class Piece(msgspec.Struct, frozen=True, eq=False):
     """A head, None where a message goes on with what another began, and the parts that follow."""
 
     head: Head | None
@@ -208,7 +198,7 @@ def read_mask(parts: Sequence[Blob], limits: Limits) -> PackedFrame | None:
 
 def _head(part: Blob, limits: Limits) -> Head | None:
     """Return the first part of a header, an image or an end; None for any other part."""
-    if bytes(part[:1]) != _OPENING or len(part) > limits.max_head_bytes:
+    if part[:1] != _OPENING or len(part) > limits.max_head_bytes:
         return None
     try:
         kind = _KINDS.decode(part).htype

@@ -6,9 +6,10 @@ read in `typed_arrays`, without a hook, so it does not matter that the hook's si
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from datetime import UTC, datetime
+from functools import partial
 from typing import Any, Final
 
 import cbor2
@@ -17,7 +18,8 @@ from numpy.typing import NDArray
 
 from service.errors import MessageError, PixelError
 from service.messages import Blob, Counts, Event, Float64, ScanEnd, ScanStart
-from service.wire.cbor_look import CborLook
+from service.wire.cbor_look import look_through
+from service.wire.dectris_v2_images import KnownImages, of_channel
 from service.wire.fields import (
     METRES_AN_ANGSTROM,
     Message,
@@ -32,6 +34,7 @@ from service.wire.fields import (
     scaled,
     short,
 )
+from service.wire.json_parts import told_name
 from service.wire.packed import PackedFrame
 from service.wire.pixels import DEFAULT_LIMITS, Limits, checked_dtype, checked_shape
 from service.wire.series import Series, SeriesBook
@@ -57,7 +60,7 @@ class DectrisV2Decoder:
         """Take the images of `channel`, or of the first channel where None."""
         self._limits = limits
         self._channel = channel
-        self._look = CborLook(limits)
+        self._images = KnownImages()
         self._series: SeriesBook[_Series] = SeriesBook(limits)
 
     def decode(self, parts: Parts, received_ns: int) -> list[Event]:
@@ -72,17 +75,24 @@ class DectrisV2Decoder:
         """
         if not parts:
             raise MessageError("a message without parts")
-        return [event for part in parts for event in self._decode(part, received_ns)]
+        events: list[Event] = []
+        for part in parts:
+            events += self._decode(part, received_ns)
+        return events
 
     def _decode(self, part: Blob, received_ns: int) -> list[Event]:
-        self._look.through(content := bytes(part))
+        if (known := self._images.read(part)) is not None:
+            return self._image(known.message, known.index, known.frame, received_ns)
+        items = look_through(content := bytes(part), self._limits)
         message = _decode_map(content)
-        series_id = _whole(message, "series_id", _LARGEST_SERIES_ID)
+        series_id = _series_id(message)
         match message.get("type"):
             case "start":
                 return [self._start(message, series_id)]
             case "image":
-                return self._image(message, series_id, received_ns)
+                self._images.learn(content, items, message)
+                frame = partial(_packed, message.get("data"))
+                return self._image(message, message.get("image_id"), frame, received_ns)
             case "end":
                 series = self._known(message, series_id)
                 return [ScanEnd(series.scan if series else _scan_name(message, series_id))]
@@ -101,12 +111,13 @@ class DectrisV2Decoder:
         self._series.remember(series_id, series)
         return start
 
-    def _image(self, message: Message, series_id: int, received_ns: int) -> list[Event]:
-        index = _whole(message, "image_id", self._limits.max_scan_frames - 1)
+    def _image(
+        self, message: Message, told: object, frame: Callable[[str | None], PackedFrame], received_ns: int
+    ) -> list[Event]:
+        index = _whole(told, "image_id", self._limits.max_scan_frames - 1)
+        series_id = _series_id(message)
         series = self._known(message, series_id) or self._missed(message, series_id)
-        return self._series.image(
-            series_id, series, index, lambda: _packed(message, series.channel), received_ns
-        )
+        return self._series.image(series_id, series, index, lambda: frame(series.channel), received_ns)
 
     def _missed(self, message: Message, series_id: int) -> _Series:
         """Return a series of which nothing has been heard so far."""
@@ -153,10 +164,24 @@ def _scan_start(message: Message, scan: str, channel: str | None, limits: Limits
 
 
 def _scan_name(message: Message, series_id: int) -> str:
+    told = _told_name(message)
+    if told is not None:
+        return told
     unique_id = message.get("series_unique_id")
     if isinstance(unique_id, str) and legal_scan_name(unique_id):
         return unique_id
     return _numbered(series_id)
+
+
+def _told_name(message: Message) -> str | None:
+    """Return the name that a user had the detector send along, in a map or in JSON; None without one."""
+    match message.get("user_data"):
+        case {"scan": str() as name} if legal_scan_name(name):
+            return name
+        case str() as text:
+            return told_name(text.encode())
+        case _:
+            return None
 
 
 def _numbered(series_id: int) -> str:
@@ -219,19 +244,18 @@ def _told_positions(told: Message) -> Float64 | None:
         return None
 
 
-def _packed(message: Message, wanted: str | None) -> PackedFrame:
-    """Return the pixels of the wanted channel, of the first where None."""
-    channels = message.get("data")
+def _packed(channels: object, wanted: str | None) -> PackedFrame:
+    """Return the pixels of the wanted channel as they lie in a decoded message."""
     if not isinstance(channels, Mapping) or not channels:
         raise PixelError("the image holds no channel")
-    channel = next(iter(channels)) if wanted is None else wanted
-    if channel not in channels:
-        raise PixelError(f"the image holds {short(list(channels))}, not channel {channel!r}")
-    return read_array(channels[channel])
+    return read_array(of_channel(channels, wanted))
 
 
-def _whole(message: Message, key: str, largest: int) -> int:
-    value = message.get(key)
+def _series_id(message: Message) -> int:
+    return _whole(message.get("series_id"), "series_id", _LARGEST_SERIES_ID)
+
+
+def _whole(value: object, key: str, largest: int) -> int:
     if type(value) is not int or not 0 <= value <= largest:
         raise MessageError(f"{key} {short(value)} is not a number from 0 to {largest}: is this Stream V2?")
     return value

@@ -79,6 +79,26 @@ class Note(Told, frozen=True, omit_defaults=True, kw_only=True):
             return None
 
 
+class _Named(msgspec.Struct, frozen=True):
+    scan: ScanName | None = None
+
+
+_NAMES: Final = msgspec.json.Decoder(_Named)
+
+
+def told_name(part: Blob) -> str | None:
+    """Return the scan's name in what a user had the detector append to its header, as `{"scan": "…"}`.
+
+    A bluesky plan gives its run there. What else is there is not ours to judge: None where no name is.
+    """
+    if len(part) > _MOST_BYTES_OF_A_VALUE:
+        return None
+    try:
+        return _NAMES.decode(part).scan
+    except (ValueError, RecursionError):
+        return None
+
+
 class _Noted(msgspec.Struct, frozen=True):
     ptycholive: Note = Note()
 

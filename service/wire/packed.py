@@ -12,7 +12,7 @@ from numpy.typing import NDArray
 from service.errors import PixelError
 from service.messages import Blob, PackedPixels
 from service.wire.fields import short
-from service.wire.pixels import PIXEL_DTYPES, Limits, decode_pixels
+from service.wire.pixels import PIXEL_DTYPES, Limits, decode_frame
 
 _ENCODING: Final = re.compile(r"(?P<shuffled>bs(?P<bits>8|16|32)?)?-?(?P<lz4>lz4)?(?P<order>[<>]?)")
 
@@ -21,10 +21,8 @@ _LONGEST_ENCODING: Final = len("bs32-lz4<")
 _MOST_ENCODINGS: Final = 64  # that are remembered
 
 
-class PackedFrame(PackedPixels):
+class PackedFrame(PackedPixels, frozen=True, eq=False, gc=False):
     """A frame as it lies in a message, and how to unpack it."""
-
-    __slots__ = ()
 
     def unpack(self, limits: Limits) -> NDArray[Any]:
         """Return the (H, W) array, read-only, little-endian.
@@ -32,9 +30,7 @@ class PackedFrame(PackedPixels):
         Raises:
             PixelError: it is above the limits, or its bytes are damaged.
         """
-        stack = decode_pixels(self.blob, self.shape, self.dtype, self.encoding, limits=limits)
-        frame: NDArray[Any] = stack[0]
-        return frame
+        return decode_frame(self.blob, self.shape, self.dtype, self.encoding, limits)
 
 
 def packed_frame(shape: tuple[int, int], pixel_type: str, encoding: str, blob: Blob) -> PackedFrame:

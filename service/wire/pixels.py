@@ -11,6 +11,7 @@ else by `bslz4`, which needs no compiler. Both give the same pixels.
 
 from __future__ import annotations
 
+import math
 import struct
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass
@@ -52,6 +53,7 @@ class Limits:
         max_scan_frames: frame numbers lie below this.
         max_known_scans: scans whose geometry is remembered, the oldest is forgotten first.
         max_waiting_messages: messages the socket holds before it pushes back.
+        max_waiting_bytes: what these may take; one may wait, however large it is.
         max_items: numbers, strings, arrays and maps of one CBOR message.
         max_depth: how deep they may be nested.
     """
@@ -65,6 +67,7 @@ class Limits:
     max_scan_frames: int = 1 << 24
     max_known_scans: int = 32
     max_waiting_messages: int = 1000
+    max_waiting_bytes: int = 1 << 28
     max_items: int = 1 << 13
     max_depth: int = 32
 
@@ -126,18 +129,36 @@ def decode_pixels(
     Raises:
         PixelError: shape, type, encoding or size is wrong, or the bytes are damaged.
     """
-    height, width = checked_shape(shape, limits)
-    expected = count * height * width * checked_dtype(dtype).itemsize
-    if not 0 < count <= limits.max_frames_per_message or expected > limits.max_message_bytes:
-        raise PixelError(
-            f"{count} frames of {short(shape)} {dtype} are above the limits: send fewer a message"
-        )
+    frame_shape = checked_shape(shape, limits)
+    if not 0 < count <= limits.max_frames_per_message:
+        raise PixelError(f"{count} frames in one message are above the limits: send fewer at a time")
+    return _decoded(blob, (count, *frame_shape), dtype, encoding, limits)
+
+
+def decode_frame(
+    blob: Blob, shape: tuple[int, int], dtype: np.dtype[Any], encoding: str, limits: Limits = DEFAULT_LIMITS
+) -> NDArray[Any]:
+    """Return the (H, W) pixels of a payload that holds one frame; else as `decode_pixels`.
+
+    Raises:
+        PixelError: shape, type, encoding or size is wrong, or the bytes are damaged.
+    """
+    return _decoded(blob, checked_shape(shape, limits), dtype, encoding, limits)
+
+
+def _decoded(
+    blob: Blob, shape: tuple[int, ...], dtype: np.dtype[Any], encoding: str, limits: Limits
+) -> NDArray[Any]:
+    """Return an array of a shape that is checked, and whose size is not."""
+    expected = math.prod(shape) * checked_dtype(dtype).itemsize
+    if expected > limits.max_message_bytes:
+        raise PixelError(f"{expected} bytes of pixels are above the limits: send fewer frames a message")
     try:
         decoder = _DECODERS[encoding]
     except KeyError:
         raise PixelError(f"encoding {short(encoding)} is not one of {', '.join(ENCODINGS)}") from None
     plain = decoder(memoryview(blob), expected, dtype.itemsize)
-    array = np.frombuffer(plain, dtype).reshape(count, height, width)
+    array: NDArray[Any] = np.ndarray(shape, dtype, plain)
     return array.astype(dtype.newbyteorder("<")) if dtype.byteorder == ">" else array
 
 

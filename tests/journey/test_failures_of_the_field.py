@@ -25,13 +25,18 @@ from websockets.sync.client import connect
 from model.scans import open_scan
 from service.messages import Positions, ScanEnd
 from service.replay import start_of_file
+from service.security.curve import CurveClient, secure
+from service.security.keys import load_pair, load_public, make_keys
 from service.wire import dectris_v1, native
 from service.wire.dectris_v1 import SentSeries
+from service.wire.pixels import DEFAULT_LIMITS
 
 FRAMES = 64
 FRAME_S = 0.003  # of a detector that does not run ahead of its clients
 HALF = FRAMES // 2
 A_PACKET = 8  # positions
+PATIENCE_S = 30.0
+INBOX_MIB = 1
 GRACE = {"end_grace_s": 0.5, "join_deadline_s": 2.0, "keep_scans": 64, "refine": False, "threads": 1}
 LATER = random.Random(11)
 
@@ -76,6 +81,13 @@ class Beamline:
             told = Positions(scan, first, told_m[first : first + A_PACKET])
             self.positions.send_multipart(native.encode_positions(told))
 
+    def arm_wider(self, scan, shape, dtype):
+        """Return a series of larger frames, and these: the small scan's in the middle, nothing around."""
+        margins = [((wide - narrow) // 2,) * 2 for wide, narrow in zip(shape, (32, 32), strict=True)]
+        series = self.arm(scan)
+        start = replace(series.start, frame_shape=shape, dtype=np.dtype(dtype))
+        return replace(series, start=start), np.pad(self.counts.astype(dtype), ((0, 0), *margins))
+
     def take(self, scan, positions_m=None):
         """Send a whole scan, as it should be."""
         series = self.arm(scan)
@@ -94,7 +106,8 @@ def context():
 def listening(serve, tiny_bundle):
     """A service to which detector and positions connect."""
     return serve(images_format="dectris-v1", positions="tcp://127.0.0.1:*", positions_bind=True,
-                 bundle=tiny_bundle, batch_frames=48, batch_deadline_s=0.2, **GRACE)  # fmt: skip
+                 bundle=tiny_bundle, batch_frames=48, batch_deadline_s=0.2, inbox_mib=INBOX_MIB,
+                 **GRACE)  # fmt: skip
 
 
 @pytest.fixture(scope="module")
@@ -108,10 +121,11 @@ def beamline(tiny_scan, context, listening):
 
 def on_the_page(service, scan) -> dict[str, Any]:
     """Return the ledger of a scan as the live page is told it."""
+    until_s = time.monotonic() + PATIENCE_S
     with connect(service.url.replace("http", "ws") + "/api/live", proxy=None) as page:
         page.send(msgspec.json.encode({"scan": scan, "windows": []}).decode())
         while True:
-            told = page.recv(timeout=30)
+            told = page.recv(timeout=until_s - time.monotonic())
             state = msgspec.json.decode(told) if isinstance(told, str) else {}
             if state.get("name") == scan:
                 return state["scan"]["ledger"]
@@ -157,6 +171,7 @@ def account(processes):
 
 
 def told(report, words) -> bool:
+    """Whether the operator is told so, in the report of a scan or of the whole service."""
     return any(words in line for line in report["warnings"])
 
 
@@ -230,11 +245,9 @@ def test_the_mosaic_grows_to_wherever_the_beam_goes(listening, beamline, account
 def test_strays_of_an_aborted_series_touch_no_other_and_the_next_may_have_other_pixels(
     listening, beamline, account
 ):
-    aborted, other = beamline.arm("aborted"), beamline.arm("other-pixels")
+    aborted = beamline.arm("aborted")
+    other, wider = beamline.arm_wider("other-pixels", (40, 48), "<u4")
     strays_before = listening.metrics()["ptycholive_stray_frames_total"][()]
-    wider = np.pad(beamline.counts.astype("<u4"), ((0, 0), (4, 4), (8, 8)))
-    told_of_other = replace(other.start, frame_shape=wider.shape[1:], dtype=wider.dtype)
-    other = replace(other, start=told_of_other)
     for scan in ("aborted", "other-pixels"):
         beamline.place(scan)
     beamline.send(dectris_v1.encode_header(aborted), *beamline.frames(aborted, range(20)))
@@ -253,6 +266,73 @@ def test_strays_of_an_aborted_series_touch_no_other_and_the_next_may_have_other_
     assert listening.metrics()["ptycholive_stray_frames_total"][()] == strays_before + 10
     beamline.take("as-before")
     assert account(listening, "as-before")["ledger"]["stitched"] == FRAMES
+
+
+def test_frames_that_come_too_fast_wait_within_a_budget_of_bytes_and_none_is_lost(
+    listening, beamline, account, processes
+):
+    series, wide = beamline.arm_wider("too-fast", (512, 512), "<u2")
+    beamline.place("too-fast")
+    messages = [dectris_v1.encode_image(series, n, wide[n], "raw") for n in range(FRAMES)]
+    beamline.send(dectris_v1.encode_header(series), *messages, dectris_v1.encode_end(series))
+    depths = []
+
+    def stitched() -> bool:
+        depths.append(listening.get("/api/status")["queues"]["inbox"])
+        return listening.stitched("too-fast") == FRAMES
+
+    processes.until(stitched, "all of them are stitched")
+    assert max(depths) <= INBOX_MIB * 2**20 // wide[0].nbytes
+    report = account(listening, "too-fast")
+    assert (report["ledger"]["stitched"], report["ledger"]["dropped"]) == (FRAMES, {})
+
+
+def test_an_oversized_message_costs_its_own_frame_and_that_its_sender_was_cut_off_is_said(
+    listening, beamline, account, processes
+):
+    series = beamline.arm("oversized")
+    frames = beamline.frames(series)
+    frames[HALF][2] = bytes(DEFAULT_LIMITS.max_message_bytes + 1)
+    beamline.place("oversized")
+    beamline.send(dectris_v1.encode_header(series), *frames[:HALF])
+    processes.until(lambda: listening.stitched("oversized") == HALF, "what was sent before is stitched")
+    beamline.images.send_multipart(frames[HALF], copy=False)
+    processes.until(lambda: told(listening.get("/api/status"), "a message above"), "the operator is told")
+    beamline.send(*frames[HALF + 1 :], dectris_v1.encode_end(series))
+    report = account(listening, "oversized")
+    assert report["ledger"]["stitched"] == FRAMES - 1
+    assert report["ledger"]["dropped"] == {"never_arrived": 1}
+
+
+def test_a_sender_without_the_right_key_brings_nothing_into_a_scan_and_is_told(
+    serve, tiny_bundle, tiny_scan, context, account, processes, tmp_path
+):
+    keys = {name: make_keys(tmp_path / name, name) for name in ("service", "friend", "stranger")}
+    service = serve(images_format="native", bundle=tiny_bundle, keys=keys["service"][1],
+                    clients=tmp_path / "friend", **GRACE)  # fmt: skip
+    beamline = Beamline(tiny_scan, context)
+    start = replace(beamline.start, scan="guarded", positions_m=beamline.positions_m)
+
+    def sender(name):
+        socket = context.socket(zmq.PUSH)
+        socket.set(zmq.LINGER, 0)
+        secure(socket, CurveClient(load_pair(keys[name][1]), load_public(keys["service"][0])))
+        socket.connect(service.endpoints()[0])
+        return socket
+
+    with sender("friend") as friend, sender("stranger") as stranger:
+        stranger.send_multipart(native.encode_start(start))
+        friend.send_multipart(native.encode_start(start))
+        for number, counts in enumerate(beamline.counts):
+            for socket in (stranger, friend):
+                socket.send_multipart(native.encode_frames("guarded", number, counts[None], "lz4"))
+        friend.send_multipart(native.encode_end(ScanEnd("guarded", FRAMES)))
+        processes.until(
+            lambda: told(service.get("/api/status"), "not in the folder of clients"),
+            "who was refused is said",
+        )
+        ledger = account(service, "guarded")["ledger"]
+    assert (ledger["received"], ledger["stitched"], ledger["duplicates"]) == (FRAMES, FRAMES, 0)
 
 
 class Touch:

@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -44,7 +45,7 @@ def detector_turned(events, way, axes=Orientation.UPRIGHT, lies=lambda counts: c
     def sent(event):
         match event:
             case Image():
-                return replace(event, counts=way.inverse.of(lies(event.counts)))
+                return msgspec.structs.replace(event, counts=way.inverse.of(lies(event.counts)))
             case ScanStart():
                 shape = way.inverse.of(lies(np.zeros(MODEL))).shape
                 positions_m = axes.inverse.of_positions(event.positions_m)
@@ -177,7 +178,10 @@ def test_a_turned_crop_of_a_large_detector_gives_the_very_mosaic(journey, stream
 
 def test_a_binned_scan_marks_bad_pixels_as_the_engine_knows_them(journey, stream):
     start, *events = stream()
-    marked = [replace(image, counts=np.full((64, 64), 3, np.uint16)) for image in only(events, Image)]
+    marked = [
+        msgspec.structs.replace(image, counts=np.full((64, 64), 3, np.uint16))
+        for image in only(events, Image)
+    ]
     marked[0].counts[40, 41] = 65535
     told = journey(batch_frames=1, batch_deadline_s=60.0)
     told.take(door(binning=2).admit([replace(start, frame_shape=(64, 64)), *marked]))
@@ -199,7 +203,7 @@ def test_a_scan_that_cannot_be_framed_is_refused_in_one_line_and_counted(
     journey, stream, settings, shape, line
 ):
     start, *frames, end = stream()
-    sent = [replace(image, counts=np.ones(shape, np.uint16)) for image in frames]
+    sent = [msgspec.structs.replace(image, counts=np.ones(shape, np.uint16)) for image in frames]
     told = journey().take(door(**settings).admit([replace(start, frame_shape=shape), *sent, end]))
     run = told.result()
     assert run.ledger.counts().dropped == {"frame_shape": FRAMES}
@@ -217,7 +221,7 @@ def test_after_a_refused_scan_the_next_one_comes_in(journey, stream):
 
 def test_a_frame_of_another_shape_than_its_scan_is_dropped(journey, stream):
     start, *frames, end = stream()
-    wide = replace(frames[0], counts=np.ones((64, 64), np.uint16))
+    wide = msgspec.structs.replace(frames[0], counts=np.ones((64, 64), np.uint16))
     run = journey().take(door().admit([start, wide, *frames[1:], end])).result()
     assert run.ledger.counts().dropped == {"frame_shape": 1}
 
@@ -229,7 +233,9 @@ def test_a_model_of_another_shape_counts_from_the_next_scan_on():
     image = Image("first", 0, np.ones((64, 64), np.uint16), 0)
     entrance.admit([start])
     wanted[0] = (16, 16)
-    (in_first, _, in_second) = entrance.admit([image, replace(start, scan="s"), replace(image, scan="s")])
+    (in_first, _, in_second) = entrance.admit(
+        [image, replace(start, scan="s"), msgspec.structs.replace(image, scan="s")]
+    )
     assert (in_first.counts.shape, in_second.counts.shape) == (MODEL, (16, 16))
 
 

@@ -3,6 +3,7 @@
 import json
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 from hypothesis import HealthCheck, given, settings
@@ -95,7 +96,9 @@ def test_latency_is_told_from_the_socket_to_the_mosaic(journey, stream):
     told = journey(batch_frames=4)
     for event in stream():
         received_ns = int(told.now_s * 1e9)
-        told.take([replace(event, received_ns=received_ns) if isinstance(event, Image) else event])
+        told.take(
+            [msgspec.structs.replace(event, received_ns=received_ns) if isinstance(event, Image) else event]
+        )
     rates = told.result().report(int(told.now_s * 1e9))["rates"]
     assert rates["latency_p50_s"] == pytest.approx(1.5e-3, abs=1e-4)
     assert rates["latency_p99_s"] == pytest.approx(3e-3, abs=1e-4)
@@ -222,10 +225,10 @@ def test_a_position_a_message_long_before_the_start_is_not_forgotten(journey, ti
 def test_positions_of_scans_that_never_come_take_no_more_than_their_share_of_memory(journey, stream):
     hoard = [Positions(f"scan-{n}", 0, np.zeros((1 << 18, 2))) for n in range(5)]
     told = journey().take([*hoard, ScanStart("scan-4", (32, 32), np.dtype("<u2"), frames=1)])
-    told.take([replace(only(stream(), Image)[0], scan="scan-4")]).wait(0.1)
+    told.take([only(stream(scan="scan-4"), Image)[0]]).wait(0.1)
     assert told.run.ledger.counts().stitched == 1
     told.take([ScanStart("scan-0", (32, 32), np.dtype("<u2"), frames=1)])
-    told.take([replace(only(stream(), Image)[0], scan="scan-0")]).wait(0.1)
+    told.take([only(stream(scan="scan-0"), Image)[0]]).wait(0.1)
     assert told.run.joiner.waiting == 1
 
 
@@ -287,7 +290,7 @@ def test_a_beam_that_is_absurdly_far_away_is_not_stitched(journey, stream):
 
 def test_frames_of_another_shape_are_dropped_and_the_operator_is_told(journey, stream):
     start, *frames, end = stream()
-    wide = [replace(image, counts=np.ones((32, 40), np.uint16)) for image in frames[:3]]
+    wide = [msgspec.structs.replace(image, counts=np.ones((32, 40), np.uint16)) for image in frames[:3]]
     run = journey().take([start, *wide, *frames[3:], end]).result()
     assert run.ledger.counts().dropped == {"frame_shape": 3}
     assert "(32, 40), the model tiny takes (32, 32)" in run.warnings["frame_shape"]
@@ -318,7 +321,7 @@ def test_an_engine_that_fails_once_costs_one_batch(journey, stream, tiny_engine)
 
 def test_a_tile_that_is_not_finite_stays_out_of_mosaic_result_and_figures(journey, stream):
     start, *frames, end = stream()
-    dark = replace(frames[-1], counts=np.zeros((32, 32), np.uint16))
+    dark = msgspec.structs.replace(frames[-1], counts=np.zeros((32, 32), np.uint16))
     told = journey(batch_frames=1).take([start, *frames[:-1], dark, end])
     run = told.result()
     assert run.ledger.counts().dropped == {"not_finite": 1}

@@ -15,12 +15,8 @@ def only(events, *kinds):
     return [event for event in events if isinstance(event, kinds)]
 
 
-def named(events, scan):
-    return [replace(event, scan=scan) for event in events]
-
-
 def test_a_scan_that_is_aborted_by_the_next_start_keeps_its_result(journey, stream):
-    first, second = stream(), named(stream(), "next")
+    first, second = stream(), stream(scan="next")
     told = journey().take(first[:41] + second)
     aborted, whole = told.finished
     assert (aborted.ledger.counts().stitched, whole.ledger.counts().stitched) == (40, FRAMES)
@@ -30,7 +26,7 @@ def test_a_scan_that_is_aborted_by_the_next_start_keeps_its_result(journey, stre
 
 
 def test_strays_of_an_aborted_scan_do_not_touch_the_next_one(journey, stream):
-    first, second = stream(), named(stream(), "next")
+    first, second = stream(), stream(scan="next")
     told = journey().take([*first[:30], *second[:20], *first[30:40], first[-1], *second[20:]])
     aborted, whole = told.finished
     assert (aborted.ledger.counts().stitched, whole.ledger.counts().stitched) == (29, FRAMES)
@@ -39,7 +35,7 @@ def test_strays_of_an_aborted_scan_do_not_touch_the_next_one(journey, stream):
 
 
 def test_a_scan_that_has_ended_gives_way_to_the_next_one_at_once(journey, stream):
-    first, second = stream(), named(stream(), "next")
+    first, second = stream(), stream(scan="next")
     told = journey().take([*first[:30], first[-1], *second])
     assert [run.ledger.counts().stitched for run in told.finished] == [29, FRAMES]
     assert "end" not in told.finished[0].warnings
@@ -81,7 +77,7 @@ def test_the_service_may_come_up_in_the_middle_of_a_series(journey, tiny_file, s
 
 
 def test_strays_of_a_series_that_never_started_here_do_not_end_a_running_scan(journey, stream):
-    strays = named(only(stream(), Image)[:5], "old")
+    strays = only(stream(scan="old"), Image)[:5]
     assumed = ScanStart("old", (32, 32), np.dtype("<u2"), assumed="32 × 32")
     events = stream()
     told = journey().take([*events[:20], assumed, *strays, *events[20:]])
@@ -117,7 +113,7 @@ def test_a_series_without_a_header_takes_over_when_the_scan_before_it_has_gone_q
 ):
     events = stream()
     assumed = ScanStart("next", (32, 32), np.dtype("<u2"), assumed="32 × 32")
-    frames = named(only(events, Image), "next")
+    frames = only(stream(scan="next"), Image)
     told = journey().take([*events[:20], assumed, *frames[:10]]).wait(2.1)
     told.take([Positions("next", 0, tiny_file.positions_m), *frames[10:], ScanEnd("next")]).wait(2.1)
     quiet, taken = told.finished

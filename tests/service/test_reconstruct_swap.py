@@ -1,7 +1,5 @@
 """Another model at a batch border, in simulated time."""
 
-from dataclasses import replace
-
 import numpy as np
 import pytest
 
@@ -10,10 +8,6 @@ from service.engines.onnxruntime import OnnxRuntimeEngine
 from service.errors import EngineError
 
 FRAMES = 64
-
-
-def named(events, scan):
-    return [replace(event, scan=scan) for event in events]
 
 
 @pytest.fixture(scope="module")
@@ -59,7 +53,7 @@ def test_a_model_of_other_tiles_is_refused_in_mid_scan_and_the_old_one_goes_on(j
 def test_between_scans_a_model_of_other_tiles_is_welcome(journey, stream, smaller):
     told = journey().take(stream())
     told.swap(smaller)
-    told.take(named(stream(), "next"))
+    told.take(stream(scan="next"))
     assert [run.model for run in told.finished] == ["tiny", "smaller"]
     assert told.painted[-1].tiles.amplitude.shape[1:] == (8, 8)
 

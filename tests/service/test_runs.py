@@ -1,7 +1,5 @@
 """The scans that the service remembers."""
 
-from dataclasses import replace
-
 import pytest
 
 from service.runs import Runs
@@ -14,8 +12,7 @@ def finished(journey, stream):
     """Return what makes a finished scan of a name."""
 
     def make(scan, frames=FRAMES):
-        events = [replace(event, scan=scan) for event in stream(frames=frames)]
-        return journey().take(events).result()
+        return journey().take(stream(scan=scan, frames=frames)).result()
 
     return make
 

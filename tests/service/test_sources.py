@@ -1,5 +1,6 @@
 """Receiving sockets, over real loopback TCP and IPC."""
 
+import contextlib
 import gzip
 import time
 from pathlib import Path
@@ -12,9 +13,9 @@ import zmq
 from service.errors import ConfigError, MessageError
 from service.messages import Image, ScanEnd, ScanStart
 from service.sources import FORMATS, Source, decoder_for
-from service.wire import native
+from service.wire import dectris_v1, native
 from service.wire.array_1 import Array1Decoder
-from service.wire.dectris_v1 import DectrisV1Decoder
+from service.wire.dectris_v1 import DectrisV1Decoder, SentSeries
 from service.wire.dectris_v2 import DectrisV2Decoder
 from service.wire.detecting import DetectingDecoder
 from service.wire.native import NativeDecoder
@@ -134,6 +135,42 @@ def test_a_peer_that_zmq_cuts_off_for_an_oversized_part_is_counted(context, push
         while not source.lost_peers() and time.monotonic() < deadline:
             assert source.receive(0.05) is None
         assert source.lost_peers() >= 1
+
+
+@pytest.mark.parametrize("header_comes", [True, False])
+@pytest.mark.parametrize("peer", ["push", "pub"])
+def test_what_waits_in_the_socket_is_bounded_by_its_bytes(context, tmp_path, peer, header_comes):
+    """The detector sends on while nobody takes anything out: a pusher is held up, a publisher drops."""
+    shape, most = (256, 512), 8  # frames: a quarter of a megabyte each, two megabytes in all
+    sent = SentSeries(ScanStart("s", shape, np.dtype("<u2")), 1)
+    messages = [dectris_v1.encode_image(sent, n, np.full(shape, n, "<u2"), "raw") for n in range(64)]
+    limits = Limits(max_waiting_bytes=most * 2 * shape[0] * shape[1] + 4096)
+    kinds = {"push": (zmq.PUSH, "pull"), "pub": (zmq.PUB, "sub")}
+    with (
+        context.socket(kinds[peer][0]) as detector,
+        Source(f"ipc://{tmp_path}/d", DectrisV1Decoder(), bind=True, socket_type=kinds[peer][1],
+               limits=limits, context=context) as source,
+    ):  # fmt: skip
+        detector.set(zmq.SNDHWM, 1)
+        detector.set(zmq.SNDTIMEO, 200)
+        detector.connect(source.endpoint)
+        first = dectris_v1.encode_header(sent) if header_comes else messages[0]
+        came = None
+        while came is None:  # a publisher is not heard before the subscription has reached it
+            detector.send_multipart(first)
+            came = source.receive(0.05)
+        passed = 0
+        with contextlib.suppress(zmq.Again):
+            for parts in messages:
+                detector.send_multipart(parts)
+                passed += 1
+                time.sleep(0.002)
+        waited = 0
+        while source.receive(0.1):
+            waited += 1
+    at_the_sender = 4  # one in its queue, one in what the kernel holds, one on the way at either side
+    assert most <= min(waited, passed)
+    assert waited <= most + at_the_sender
 
 
 def test_an_address_in_use_is_told_in_one_line(context):

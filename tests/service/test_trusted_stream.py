@@ -2,6 +2,7 @@
 
 from dataclasses import replace
 
+import msgspec
 import numpy as np
 import pytest
 
@@ -34,7 +35,7 @@ def with_residual(events, residual, frames=range(FRAMES), factor=1):
     def changed(image):
         counts = image.counts * np.uint16(factor)
         counts[0, 0] = round(residual * 1000)
-        return replace(image, counts=counts)
+        return msgspec.structs.replace(image, counts=counts)
 
     return [
         changed(event) if isinstance(event, Image) and event.index in frames else event for event in events

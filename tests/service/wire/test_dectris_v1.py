@@ -4,6 +4,7 @@ import gzip
 import hashlib
 import json
 import runpy
+import uuid
 from pathlib import Path
 
 import cbor2
@@ -232,6 +233,15 @@ def test_only_so_many_series_are_remembered():
     decoder.decode(dectris_v1.encode_header(SentSeries(START, number=17)), 0)
     start, _ = decoder.decode(IMAGE, 0)
     assert start.assumed
+
+
+def test_a_plan_names_the_scan_by_its_run_in_the_headers_appendix():
+    run = str(uuid.UUID(int=7))  # of bluesky
+    head, configuration, *tables = header()
+    told = {key: value for key, value in json.loads(configuration).items() if key != "ptycholive"}
+    appendix = json.dumps({"scan": run, "plan": "grid"}).encode()
+    (start,) = DectrisV1Decoder().decode([head, json.dumps(told).encode(), *tables, appendix], 0)
+    assert start.scan == run
 
 
 @pytest.mark.parametrize("appendix", [b"", b"text", b'{"filename": "a.h5"}', b"[" * 100_000])

@@ -1,7 +1,9 @@
 """DECTRIS Stream V2: recorded messages of real senders, our own sender, and damaged ones."""
 
 import gzip
+import json
 import runpy
+import uuid
 from pathlib import Path
 
 import cbor2
@@ -38,6 +40,7 @@ START = ScanStart(
     mask=MASK,
 )
 SERIES = SentSeries(START, series_id=16)
+RUN = str(uuid.UUID(int=7))  # of bluesky
 IMAGE = {"type": "image", "series_id": 16, "image_id": 3}
 
 
@@ -158,6 +161,12 @@ def test_a_channel_that_the_detector_does_not_send_is_refused_at_the_start():
 def test_a_series_without_a_usable_unique_id_is_named_by_its_number(unique_id):
     (start,) = DectrisV2Decoder().decode(sent(start_fields(), series_unique_id=unique_id), 0)
     assert start.scan == "series-16"
+
+
+@pytest.mark.parametrize("user_data", [{"scan": RUN}, json.dumps({"scan": RUN, "plan": "grid"})])
+def test_a_plan_names_the_scan_by_its_run_in_the_user_data(user_data):
+    (start,) = DectrisV2Decoder().decode(sent(start_fields(), user_data=user_data), 0)
+    assert start.scan == RUN
 
 
 @pytest.mark.parametrize(
