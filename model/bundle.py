@@ -76,6 +76,27 @@ class TrustDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         _refuse_falling("error_rad", errors_rad)
 
 
+class Int8Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The same network with 8-bit convolutions, for engines that are asked for it.
+
+    Attributes:
+        onnx_sha256: hash of its file.
+        scan: measured frames of which it was compared with the float32 network on.
+        frames: how many.
+        convolutions, of: that have 8 bits, of how many.
+        phase_rms_rad, amplitude_rms: change there, root mean square over all pixels of the tiles.
+    """
+
+    onnx_sha256: Sha256
+    scan: str
+    frames: Pixels
+    convolutions: Pixels
+    of: Pixels
+    phase_rms_rad: float
+    amplitude_rms: float
+    file: PlainFileName = "model-int8.onnx"
+
+
 class BundleDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The contents of `model.json`.
 
@@ -95,6 +116,7 @@ class BundleDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         training: command, seed and data recipe.
         figures: what it reached, on what.
         trust: when it is to be believed; None: nobody has found out.
+        int8: the network with 8-bit convolutions; None: there is none.
     """
 
     name: str
@@ -116,6 +138,7 @@ class BundleDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     training: dict[str, Any]
     figures: dict[str, Any]
     trust: TrustDescription | None = None
+    int8: Int8Description | None = None
     format: Literal[1] = 1
 
 
@@ -138,6 +161,18 @@ class Bundle:
         """The network."""
         return self.path / "model.onnx"
 
+    @property
+    def int8_onnx(self) -> Path | None:
+        """The network with 8-bit convolutions, None where there is none."""
+        int8 = self.description.int8
+        return None if int8 is None else self.path / int8.file
+
+    @property
+    def files(self) -> list[str]:
+        """Names of all that belongs to it."""
+        files = ["model.json", "model.onnx", self.description.probe.file]
+        return files if self.description.int8 is None else [*files, self.description.int8.file]
+
 
 def load_bundle(path: Path | str) -> Bundle:
     """Read and verify a bundle.
@@ -147,12 +182,9 @@ def load_bundle(path: Path | str) -> Bundle:
     """
     path = Path(path)
     description = _read_description(path / "model.json")
-    found = file_sha256(path / "model.onnx")
-    if found != description.onnx_sha256:
-        raise BundleError(
-            f"{path / 'model.onnx'} has sha256 {found[:12]}…, its description says "
-            f"{description.onnx_sha256[:12]}…: was it copied whole?"
-        )
+    _refuse_another(path / "model.onnx", description.onnx_sha256)
+    if description.int8 is not None:
+        _refuse_another(path / description.int8.file, description.int8.onnx_sha256)
     return Bundle(path, description, _read_probe(path, description))
 
 
@@ -187,6 +219,14 @@ def file_sha256(path: Path) -> str:
             return hashlib.file_digest(file, "sha256").hexdigest()
     except OSError as error:
         raise BundleError(f"cannot read {path}: {error.strerror}") from error
+
+
+def _refuse_another(onnx: Path, sha256: str) -> None:
+    found = file_sha256(onnx)
+    if found != sha256:
+        raise BundleError(
+            f"{onnx} has sha256 {found[:12]}…, its description says {sha256[:12]}…: was it copied whole?"
+        )
 
 
 def _read_description(path: Path) -> BundleDescription:

@@ -10,6 +10,7 @@ such undetermined phases.
 
 from __future__ import annotations
 
+import copy
 import logging
 import tempfile
 import warnings
@@ -34,7 +35,7 @@ from model.bundle import (
     file_sha256,
     write_description,
 )
-from model.probe_informed import ProbeInformedNetwork
+from model.probe_informed import ProbeInformedNetwork, UNet
 from model.variants import Network
 
 OUTPUTS = ("amplitude", "cos", "sin")
@@ -42,6 +43,26 @@ SPREAD, RESIDUAL = "spread_rad", "residual"  # of networks that say how sure the
 Float32 = NDArray[np.float32]
 PARITY = 1e-4  # greatest difference from torch in float32 that a bundle may have
 _BATCHES = (1, 3)  # sizes that the graph is tried at, beside all examples at once
+
+
+def joined_heads(network: Network) -> Network:
+    """Return a network whose U-Nets say their planes and the spread by one convolution: the same numbers."""
+    joined = copy.deepcopy(network)
+    for module in joined.modules():
+        if isinstance(module, UNet) and module.sure is not None:
+            module.head = _side_by_side(module.head, module.sure)
+            module.sure = None
+    return joined
+
+
+def _side_by_side(*convolutions: nn.Conv2d) -> nn.Conv2d:
+    """Return one 3x3 convolution that gives the channels of all, one after the other."""
+    outputs = sum(one.out_channels for one in convolutions)
+    joined = nn.Conv2d(convolutions[0].in_channels, outputs, 3, padding=1)
+    joined.load_state_dict(
+        {name: torch.cat([one.state_dict()[name] for one in convolutions]) for name in joined.state_dict()}
+    )
+    return joined
 
 
 class DeployedNetwork(nn.Module):
@@ -124,12 +145,11 @@ def export_bundle(
         BundleError: the exported graph does not give torch's numbers.
     """
     network.eval()
-    dtype = np.dtype(request.counts_dtype)
-    counts = examples.clamp(0, np.iinfo(dtype).max).to(getattr(torch, request.counts_dtype))
+    counts = as_counts(examples, request.counts_dtype)
     out.mkdir(parents=True, exist_ok=True)
     with tempfile.TemporaryDirectory(dir=out, prefix=".part-") as folder:
         part = Path(folder)
-        deployed = DeployedNetwork(network)
+        deployed = DeployedNetwork(joined_heads(network))
         write_onnx(deployed, counts[:2], part / "model.onnx", deployed.outputs)
         found = _checked_parity(network, part / "model.onnx", counts)
         np.save(part / "probe.npy", probe.astype(np.complex64), allow_pickle=False)
@@ -137,6 +157,11 @@ def export_bundle(
         for file in ("probe.npy", "model.onnx", "model.json"):
             (part / file).replace(out / file)
     return found
+
+
+def as_counts(counts: Tensor, dtype: str) -> Tensor:
+    """Return counts in the type that a graph takes, cut at the greatest that it holds."""
+    return counts.clamp(0, np.iinfo(dtype).max).to(getattr(torch, dtype))
 
 
 def parity(network: Network, path: Path, counts: Tensor) -> Parity:

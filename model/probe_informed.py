@@ -27,7 +27,8 @@ class FarField(nn.Module):
     """The unitary Fourier transform between a centred window and the detector, as matrix products.
 
     Every engine runs matrix products; TensorRT has no DFT operator. Complex numbers are pairs of planes
-    in the third axis from the end: (…, 2, rows, columns).
+    in the third axis from the end: (…, 2, rows, columns). The window's side is transposed, never the
+    detector's, which is larger: so the columns go first to the detector, and last on the way back.
     """
 
     rows: Tensor
@@ -45,20 +46,31 @@ class FarField(nn.Module):
 
     def forward(self, field: Tensor) -> Tensor:
         """Propagate (N, 2, h, w) to the detector: (N, 2, H, W)."""
-        return _two_sided(self.rows, field, self.columns)
+        with _single_precision(field):
+            return _by_rows(self.rows, _by_columns(field.float(), self.columns))
 
     def back(self, field: Tensor) -> Tensor:
         """Propagate (N, 2, H, W) back to the window: (N, 2, h, w)."""
-        return _two_sided(self.rows_back, field, self.columns_back)
+        with _single_precision(field):
+            return _by_columns(_by_rows(self.rows_back, field.float()), self.columns_back)
 
 
-def _two_sided(left: Tensor, field: Tensor, right: Tensor) -> Tensor:
-    """Return L·X·R for complex X as planes; the real blocks of L and R hold the complex products."""
+def _single_precision(field: Tensor) -> torch.autocast:
+    """Keep autocast out: bfloat16's 8 bits are too few for counts."""
+    return torch.autocast(field.device.type, enabled=False)
+
+
+def _by_rows(left: Tensor, field: Tensor) -> Tensor:
+    """Return L·X for complex X as planes (N, 2, h, w); the real block L (2H, 2h) holds the products."""
     n, _, h, w = field.shape
-    with torch.autocast(field.device.type, enabled=False):  # bfloat16's 8 bits are too few for counts
-        x = torch.matmul(field.float().transpose(1, 2).reshape(n, h, 2 * w), right)
-        x = x.reshape(n, h, 2, -1).transpose(1, 2).reshape(n, 2 * h, -1)
-        return torch.matmul(left, x).reshape(n, 2, left.shape[0] // 2, -1)
+    return torch.matmul(left, field.reshape(n, 2 * h, w)).reshape(n, 2, -1, w)
+
+
+def _by_columns(field: Tensor, right: Tensor) -> Tensor:
+    """Return X·R for complex X as planes (N, 2, h, w); the real block R (2w, 2W) holds the products."""
+    n, _, h, w = field.shape
+    lines = torch.matmul(field.transpose(1, 2).reshape(n, h, 2 * w), right)
+    return lines.reshape(n, h, 2, -1).transpose(1, 2)
 
 
 def _left_block(matrix: NDArray[np.complex128]) -> Tensor:
@@ -152,7 +164,7 @@ class UNet(nn.Module):
         """Build it.
 
         Args:
-            inputs: planes in.
+            inputs: planes in, the maps of the probe among them.
             width: channels at half resolution.
             spread: a plane tells how sure it is of the phase. It only listens: no gradient of it reaches
                 what the others learn, which measured better than features that serve both.
@@ -172,17 +184,34 @@ class UNet(nn.Module):
         self.head = nn.Conv2d(width, 4 * 3, 3, padding=1)
         self.sure = nn.Conv2d(width, 4, 3, padding=1) if spread else None
 
-    def forward(self, x: Tensor) -> Tensor:
-        """(N, inputs, h, w) → (N, 3, h, w), with the spread (N, 4, h, w); h and w multiples of 8."""
-        fine = self.encode(functional.relu(self.stem(x)))
+    def forward(self, planes: Tensor, maps: Tensor) -> Tensor:
+        """Return three planes as pixels to be shuffled, (N, 12, h/2, w/2); with the spread four.
+
+        Args:
+            planes: (N, C, h, w) of the frames; h and w multiples of 8.
+            maps: (N, inputs - C, h, w) of the probe.
+        """
+        fine = self.encode(functional.relu(_of_both(self.stem, planes, maps)))
         middle = self.encode_middle(functional.relu(self.down(fine)))
         deep = self.encode_deep(functional.relu(self.down_deep(middle)))
         middle = self.decode_middle(middle + upsample(self.up_middle(deep)))
         fine = self.decode(fine + upsample(self.up(middle)))
-        planes = self.head(fine)
+        heads: Tensor = self.head(fine)
         if self.sure is not None:
-            planes = torch.cat([planes, self.sure(fine.detach())], dim=1)
-        return functional.pixel_shuffle(planes, 2)
+            heads = torch.cat([heads, self.sure(fine.detach())], dim=1)
+        return heads
+
+
+def _of_both(stem: nn.Conv2d, planes: Tensor, maps: Tensor) -> Tensor:
+    """Return what a convolution says of planes (N, C, h, w) and maps (N, D, h, w) side by side.
+
+    Each goes through its part of the weights: engines fill channels up to 16, so that 12 and 8 take less than
+    20, and nothing is copied together.
+    """
+    channels = planes.shape[1]
+    of_planes, of_maps = stem.weight[:, :channels], stem.weight[:, channels:]
+    from_planes = functional.conv2d(planes, of_planes, stem.bias, stem.stride, stem.padding)
+    return from_planes + functional.conv2d(maps, of_maps, None, stem.stride, stem.padding)
 
 
 class ProbeInformedNetwork(nn.Module):
@@ -230,13 +259,16 @@ class ProbeInformedNetwork(nn.Module):
         strength = self.strength(counts)
         counts = self._scaled(counts, strength)
         maps = self._maps(strength)
-        heads = self.first(torch.cat([self._from_empty_beam(counts), maps], dim=1))
-        prediction = predict(heads, self.config.amplitude_range)
+        heads = self.first(self._from_empty_beam(counts), maps)
+        prediction = self._predict(heads)
         for network in self.later:
             tile = _as_planes(prediction)
-            heads = heads + network(torch.cat([self._correction(counts, tile), tile, maps], dim=1))
-            prediction = predict(heads, self.config.amplitude_range)
+            heads = heads + network(torch.cat([self._correction(counts, tile), tile], dim=1), maps)
+            prediction = self._predict(heads)
         return prediction._replace(amplitude=prediction.amplitude * torch.sqrt(strength))
+
+    def _predict(self, heads: Tensor) -> Prediction:
+        return predict(functional.pixel_shuffle(heads, 2), self.config.amplitude_range)
 
     def freeze_spread(self) -> None:
         """Leave the spread as it was learned: where no tile is known, nothing teaches it."""
@@ -253,7 +285,7 @@ class ProbeInformedNetwork(nn.Module):
             return torch.ones_like(counts[:, :, :1, :1], dtype=torch.float32)
         valid = self._valid(counts)
         held, expected = (
-            torch.where(valid, photons, torch.zeros_like(photons)).sum(dim=(2, 3), keepdim=True)
+            torch.where(valid, photons, 0.0).sum(dim=(2, 3), keepdim=True)
             for photons in (counts.float(), self.light.empty.expand_as(counts))
         )
         least, greatest = _STRENGTHS
@@ -273,9 +305,10 @@ class ProbeInformedNetwork(nn.Module):
         tile = _as_planes(prediction) / torch.sqrt(strength)
         measured = torch.sqrt(self._scaled(counts, strength))
         expected = torch.sqrt(torch.square(self._waves(tile)).sum(dim=(1, 2)).unsqueeze(1))
-        zero = torch.zeros_like(measured)
-        error = torch.where(valid, torch.square(measured - expected), zero).sum(dim=(1, 2, 3))
-        light = torch.where(valid, torch.square(measured), zero).sum(dim=(1, 2, 3))
+        error, light = (
+            torch.where(valid, torch.square(root), 0.0).sum(dim=(1, 2, 3))
+            for root in (measured - expected, measured)
+        )
         return torch.sqrt(error / (light + _FAINTEST))
 
     def _valid(self, counts: Tensor) -> Tensor:
@@ -301,8 +334,11 @@ class ProbeInformedNetwork(nn.Module):
         return self._to_object(field.flatten(0, 2), views.shape[0])
 
     def _amplitudes(self, counts: Tensor) -> Tensor:
-        """Return √ of each SADGS view, back in photons: (N, views, H, W)."""
-        return torch.sqrt(self.sadgs(counts) / self.sadgs.gains)
+        """Return √ of each SADGS view, back in photons: (N, views, H, W).
+
+        √(clip(g·I, 0, S) / g) = min(√I, √(S/g)), as no count is negative.
+        """
+        return torch.minimum(torch.sqrt(counts), torch.sqrt(self.sadgs.config.clip_level / self.sadgs.gains))
 
     def _correction(self, counts: Tensor, tile: Tensor) -> Tensor:
         """Return how the exit wave must change for the measured amplitudes: (N, 2·M, h, w)."""

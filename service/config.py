@@ -7,7 +7,7 @@ import tomllib
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Annotated, Any, Literal
+from typing import Annotated, Any, Final, Literal
 
 import msgspec
 from msgspec import Meta
@@ -16,8 +16,15 @@ from service.errors import ConfigError
 
 PREFIX = "PTYCHOLIVE_"
 
-PairOfPixels = Annotated[str, Meta(pattern=r"^\d+(\.\d+)?, ?\d+(\.\d+)?$")]
-PairOfSides = Annotated[str, Meta(pattern=r"^[1-9]\d*, ?[1-9]\d*$")]
+_PAIR_OF_PIXELS: Final = r"^\d+(\.\d+)?, ?\d+(\.\d+)?$"
+_PAIR_OF_SIDES: Final = r"^[1-9]\d*, ?[1-9]\d*$"
+_IN_WORDS: Final = {
+    _PAIR_OF_PIXELS: 'row and column, as "532,514.5"',
+    _PAIR_OF_SIDES: 'rows and columns, two whole numbers as "256,256"',
+}
+
+PairOfPixels = Annotated[str, Meta(pattern=_PAIR_OF_PIXELS)]
+PairOfSides = Annotated[str, Meta(pattern=_PAIR_OF_SIDES)]
 
 
 class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
@@ -124,8 +131,8 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         "siemens-star"
     )
     engine: Annotated[
-        Literal["auto", "onnxruntime", "openvino", "onnxruntime-cuda"],
-        Meta(description='what runs the model; "auto": the fastest that starts'),
+        Literal["auto", "onnxruntime", "openvino", "onnxruntime-cuda", "openvino-bf16", "openvino-int8"],
+        Meta(description='what runs the model; "auto": the fastest that starts of those in float32'),
     ] = "auto"
     threads: Annotated[int, Meta(description="threads of the engine; 0: one a core", ge=0)] = 0
     workers: Annotated[
@@ -263,8 +270,17 @@ def _checked(values: dict[str, Any], where: str) -> dict[str, Any]:
     try:
         settings = msgspec.convert(values, Settings, strict=where != "the environment")
     except msgspec.ValidationError as error:
-        raise ConfigError(f"{where}: {error}; `ptycholive serve --help` lists the settings") from error
+        raise ConfigError(
+            f"{where}: {_in_words(error)}; `ptycholive serve --help` lists the settings"
+        ) from error
     return {name: getattr(settings, name) for name in values}
+
+
+def _in_words(error: msgspec.ValidationError) -> str:
+    told = str(error)
+    for pattern, words in _IN_WORDS.items():
+        told = told.replace(f"`str` matching regex {pattern!r}", words)
+    return told
 
 
 def _from_file(file: Path | None) -> dict[str, Any]:

@@ -11,8 +11,9 @@ import click
 import numpy as np
 from torch import Tensor
 
-from model.bundle import BundleError
-from model.export import ExportRequest, export_bundle
+from model.bundle import BundleError, load_bundle
+from model.export import ExportRequest, as_counts, export_bundle
+from model.quantization import add_int8
 from model.scans import Reference, ScanFileError
 from training.checkpoint import Checkpoint, CheckpointError, load_task, read_checkpoint
 from training.frames import EVALUATION_SEED
@@ -24,8 +25,10 @@ from training.record import plan_of, training_record
 from training.simulation.factory import FrameFactory
 from training.simulation.objects import EVERY_FAMILY, HELD_OUT
 from training.task import ReconstructionTask
+from training.unlabelled.measured import MeasuredScan, read_measured
 
 PARITY_FRAMES = 64
+INT8_FRAMES = 32  # measured ones that tell the ranges, and as many others that the phase is compared on
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -64,6 +67,27 @@ def checked_reference(checkpoint: Checkpoint, scan: Path) -> Reference:
     if checkpoint.probe is None or not np.array_equal(reference.probe, checkpoint.probe):
         raise CheckpointError(f"{checkpoint.path} was not trained with the probe of {scan}: give its --scan")
     return reference
+
+
+def write_int8(out: Path, scan: MeasuredScan) -> str:
+    """Write a bundle's graph with 8-bit convolutions beside it; return one line on it.
+
+    Raises:
+        BundleError: the scan's frames are not the bundle's or too few, or the phase would change too much.
+    """
+    told = load_bundle(out).description
+    if scan.counts.shape[1:] != told.frame_shape:
+        raise BundleError(f"{scan.name} has frames {scan.counts.shape[1:]}, {out} takes {told.frame_shape}")
+    if len(scan.counts) < 2 * INT8_FRAMES:
+        raise BundleError(f"{scan.name} has {len(scan.counts)} frames, {2 * INT8_FRAMES} are needed for int8")
+    which = np.linspace(0, len(scan.counts) - 1, 2 * INT8_FRAMES).astype(int)
+    counts = as_counts(scan.frames(which, told.invalid_counts), told.counts_dtype).numpy()
+    int8 = add_int8(out, counts[::2], counts[1::2], scan.name)
+    return (
+        f"{out}: {int8.convolutions} of {int8.of} convolutions in int8 change the phase by "
+        f"{int8.phase_rms_rad:.4f} rad and the amplitude by {int8.amplitude_rms:.4f}, "
+        f"on {int8.frames} frames of {int8.scan}"
+    )
 
 
 def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int) -> str:
@@ -132,12 +156,19 @@ Example:
     show_default=True,
     help="Held-out tiles of each family to judge on.",
 )
-def command(checkpoint: Path, out: Path, name: str, scan: Path | None, tiles: int) -> None:
+@click.option(
+    "--int8",
+    type=click.Path(exists=True, path_type=Path, dir_okay=False),
+    help="Measured scan, with its probe: write a network with 8-bit convolutions too, fitted to its frames.",
+)
+def command(checkpoint: Path, out: Path, name: str, scan: Path | None, tiles: int, int8: Path | None) -> None:
     """Write a bundle from a checkpoint: ONNX file, probe, and what the model says of itself."""
     try:
-        line = export(checkpoint, out, name, scan, tiles)
+        measured = None if int8 is None else read_measured(int8)
+        click.echo(export(checkpoint, out, name, scan, tiles))
+        if measured is not None:
+            click.echo(write_int8(out, measured))
     except (CheckpointError, ScanFileError, OSError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     except BundleError as error:
         raise click.ClickException(str(error)) from error
-    click.echo(line)

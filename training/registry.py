@@ -196,7 +196,7 @@ class Registry:
         """
         told = bundle.description
         with self.stage() as staged:
-            for name in ("model.json", "model.onnx", told.probe.file):
+            for name in bundle.files:
                 shutil.copyfile(bundle.path / name, staged / name)
             return self.admit(
                 staged,

@@ -75,8 +75,7 @@ class RemoteEngine:
 
 def packed(bundle: Bundle) -> Files:
     """Return the files of a bundle by name."""
-    names = ("model.json", bundle.onnx.name, bundle.description.probe.file)
-    return {name: (bundle.path / name).read_bytes() for name in names}
+    return {name: (bundle.path / name).read_bytes() for name in bundle.files}
 
 
 def unpacked(files: Files, folder: Path) -> Bundle:

@@ -5,7 +5,8 @@ from __future__ import annotations
 import time
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
+from functools import partial
+from typing import TYPE_CHECKING, Any
 
 from numpy.typing import NDArray
 
@@ -13,6 +14,9 @@ from model.bundle import Bundle
 from service.engine import Engine
 from service.engines.graph import blank_frames, one_line
 from service.errors import EngineError
+
+if TYPE_CHECKING:
+    from service.engines.openvino import Precision
 
 AUTO = "auto"
 _TRIALS = 3
@@ -55,7 +59,7 @@ def choose_engine(bundle: Bundle, name: str = AUTO, threads: int = 0) -> Choice:
 
     Args:
         bundle: verified.
-        name: of `ENGINES`, or "auto".
+        name: of `ENGINES` or `ON_REQUEST`, or "auto".
         threads: of an engine on the CPU; 0: one a core.
 
     Raises:
@@ -63,7 +67,7 @@ def choose_engine(bundle: Bundle, name: str = AUTO, threads: int = 0) -> Choice:
         ImportError: its library is not installed, likewise.
     """
     if name != AUTO:
-        return Choice(ENGINES[name](bundle, threads), (Candidate(name),))
+        return Choice((ENGINES | ON_REQUEST)[name](bundle, threads), (Candidate(name),))
     started: dict[str, Engine] = {}
     failures: dict[str, EngineError | ImportError] = {}
     for candidate, start in ENGINES.items():
@@ -111,10 +115,10 @@ def _onnxruntime_cuda(bundle: Bundle, threads: int) -> Engine:
     return OnnxRuntimeCudaEngine(bundle, threads)
 
 
-def _openvino(bundle: Bundle, threads: int) -> Engine:
+def _openvino(bundle: Bundle, threads: int, precision: Precision = "f32") -> Engine:
     from service.engines.openvino import OpenVinoEngine
 
-    return OpenVinoEngine(bundle, threads)
+    return OpenVinoEngine(bundle, threads, precision)
 
 
 def _onnxruntime(bundle: Bundle, threads: int) -> Engine:
@@ -128,3 +132,9 @@ ENGINES: dict[str, Callable[[Bundle, int], Engine]] = {
     "openvino": _openvino,
     _EVERYWHERE: _onnxruntime,
 }
+
+ON_REQUEST: dict[str, Callable[[Bundle, int], Engine]] = {
+    "openvino-bf16": partial(_openvino, precision="bf16"),
+    "openvino-int8": partial(_openvino, precision="int8"),
+}
+"""They round more than float32 does: "auto" never takes them."""

@@ -8,52 +8,10 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from networks import REQUEST, TRUSTED, sure_network
 
 from model.bundle import BundleError, load_bundle
-from model.export import OUTPUTS, PARITY, DeployedNetwork, ExportRequest, export_bundle, parity
-from model.network import NetworkConfig
-from model.optics import far_field
-from model.sadgs import SadgsConfig
-from model.variants import build_network
-
-REQUEST = ExportRequest(
-    name="tiny", object_pixel_m=3e-8, detector_saturation=65534.0, training={"seed": 1}, figures={}
-)
-TRUSTED = "probe-informed that says how sure it is"
-
-
-def sure_network(kind, probe, seed=1):
-    """A network that says cos = 1 nearly everywhere: random, but with a phase that is determined."""
-    tile = (32, 32) if kind == "paper" else (16, 16)
-    trusted = {"exposure": "kept-out", "spread": True} if kind == TRUSTED else {}
-    name = "probe-informed" if kind == TRUSTED else kind
-    config = NetworkConfig(
-        name, SadgsConfig(500.0), (32, 32), tile, amplitude_range=1.5, width=8, steps=2, **trusted
-    )
-    torch.manual_seed(seed)
-    network = build_network(config, probe).eval()
-    with torch.no_grad():
-        if kind == "paper":
-            network.decoders[1].head.bias.fill_(1.0)
-        else:
-            network.first.head.bias[4:8] = 1.0  # the pixel shuffle's four of cos
-    return network
-
-
-@pytest.fixture(scope="module")
-def counts(probe):
-    rng = np.random.default_rng(3)
-    tiles = np.exp(1j * np.cumsum(np.cumsum(rng.normal(size=(64, 32, 32)), 1), 2) / 60)
-    frames = rng.poisson(far_field(probe, tiles.astype(np.complex64)))
-    return torch.tensor(frames, dtype=torch.float32)[:, None]
-
-
-@pytest.fixture(scope="module", params=[TRUSTED, "paper"])
-def exported(request, probe, counts, tmp_path_factory):
-    folder = tmp_path_factory.mktemp("bundles") / request.param
-    network = sure_network(request.param, probe)
-    found = export_bundle(network, probe, counts, REQUEST, folder)
-    return network, folder, found
+from model.export import OUTPUTS, PARITY, DeployedNetwork, export_bundle, joined_heads, parity
 
 
 def kind_of(network):
@@ -105,6 +63,23 @@ def test_the_graph_tells_how_far_each_pixel_and_each_frame_is_to_be_trusted(expo
         expected = DeployedNetwork(network)(counts[:5])[3:]
     for a, b in zip(in_graph, expected, strict=True):
         np.testing.assert_allclose(a, b.numpy(), rtol=1e-3)
+
+
+def test_the_spread_costs_the_graph_no_convolution_of_its_own(exported):
+    network, folder, _ = exported
+    operators = Counter(node.op_type for node in onnx.load(folder / "model.onnx").graph.node)
+    said_apart = sum(isinstance(part, torch.nn.Conv2d) for part in network.modules())
+    stems = heads = network.config.steps if network.config.spread else 0  # a stem is two, two heads are one
+    assert operators["Conv"] == said_apart + stems - heads
+
+
+def test_joined_heads_say_what_they_said_apart_and_leave_the_network_as_it_was(probe, counts):
+    network = sure_network(TRUSTED, probe)
+    with torch.inference_mode():
+        together, apart = joined_heads(network)(counts[:3]), network(counts[:3])
+    assert network.first.sure is not None
+    for a, b in zip(together, apart, strict=True):
+        torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-5)
 
 
 def test_the_graph_takes_raw_counts_and_holds_no_fourier_operator(exported):

@@ -4,7 +4,7 @@ import torch
 
 from model.network import NetworkConfig
 from model.optics import centre_crop, far_field
-from model.probe_informed import PROBE_EPSILON, FarField, ProbeInformedNetwork, complex_product
+from model.probe_informed import PROBE_EPSILON, FarField, ProbeInformedNetwork, _of_both, complex_product
 from model.sadgs import SadgsConfig
 from model.variants import build_network
 
@@ -64,6 +64,13 @@ def test_the_propagation_stays_in_single_precision_under_autocast(probe):
 def test_planes_multiply_as_complex_numbers(tiles):
     product = complex_product(planes(tiles[:3]), planes(tiles[3:]))
     np.testing.assert_allclose(whole(product), tiles[:3] * tiles[3:], atol=1e-5)
+
+
+def test_planes_and_maps_meet_their_weights_apart_as_they_would_side_by_side(probe):
+    stem, dice = network(probe).first.stem, torch.Generator().manual_seed(3)
+    both = torch.randn(2, stem.in_channels, 16, 16, generator=dice)
+    apart = _of_both(stem, both[:, :3], both[:, 3:])
+    torch.testing.assert_close(apart, stem(both), atol=1e-5, rtol=1e-5)
 
 
 def test_the_empty_beam_gives_no_object_update(probe):

@@ -100,6 +100,20 @@ def test_a_value_of_the_wrong_kind_is_told(toml, flags, text, environment):
     assert "$." in refused(flags, toml(text), environment)
 
 
+@pytest.mark.parametrize(
+    ("flags", "expected"),
+    [
+        ({"crop": "3"}, 'two whole numbers as "256,256"'),
+        ({"beam_centre": "3"}, 'row and column, as "532,514.5"'),
+    ],
+    ids=["crop", "beam"],
+)
+def test_what_a_pair_of_numbers_must_look_like_is_told_in_words(flags, expected):
+    told = refused(flags, None, {})
+    assert expected in told
+    assert "regex" not in told
+
+
 @pytest.mark.parametrize("text", ["port =", "= 5", b"\xff\xfe", "port = 1\nport = 2"])
 def test_a_broken_file_is_told(toml, text):
     assert "is not TOML" in refused({}, toml(text), {})

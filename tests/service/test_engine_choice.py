@@ -1,18 +1,23 @@
 """Which engine runs a bundle, and what is said of those that do not."""
 
+import shutil
 import sys
 import time
+from pathlib import Path
 
+import msgspec
 import numpy as np
 import onnxruntime
 import pytest
 
 import service.engines.choice as choice
-from model.bundle import load_bundle
+from model.bundle import Int8Description, file_sha256, find_bundle, load_bundle, write_description
+from model.scans import open_scan
 from service.engines.choice import Candidate, choose_engine
 from service.engines.onnxruntime import OnnxRuntimeEngine
 from service.errors import EngineError
 
+STAR = Path(__file__).parents[2] / "service" / "data" / "siemens_star_aps.cxi"
 NO_CUDA = "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
 
 
@@ -103,6 +108,45 @@ def test_the_next_batch_does_not_write_over_what_openvino_said_before(openvino_e
 def test_openvino_does_not_cast_or_reshape_counts_in_silence(openvino_engine, counts):
     with pytest.raises(EngineError, match="does not run"):
         openvino_engine.infer(counts)
+
+
+def test_engines_that_round_more_are_taken_only_when_they_are_asked_for(loaded_bundle):
+    looked_at = {candidate.name for candidate in choose_engine(loaded_bundle, threads=1).candidates}
+    assert looked_at == set(choice.ENGINES)
+    assert not looked_at & set(choice.ON_REQUEST)
+
+
+@pytest.mark.usefixtures("openvino_engine")
+def test_openvino_runs_the_graph_of_8_bits_where_the_bundle_has_one(bundle_maker, tmp_path, tiny_file):
+    path, doubled = bundle_maker(tmp_path), bundle_maker(tmp_path, "doubled", gain=2.0)
+    with pytest.raises(EngineError, match="holds no int8 network"):
+        choose_engine(load_bundle(path), "openvino-int8", threads=1)
+    shutil.copy(doubled / "model.onnx", path / "model-int8.onnx")
+    int8 = Int8Description(
+        onnx_sha256=file_sha256(path / "model-int8.onnx"), scan="tiny", frames=1, convolutions=1, of=1,
+        phase_rms_rad=0.0, amplitude_rms=1.0,
+    )  # fmt: skip
+    write_description(path, msgspec.structs.replace(load_bundle(path).description, int8=int8))
+    exact, rounded = (
+        choose_engine(load_bundle(path), name, threads=1).engine for name in ("openvino", "openvino-int8")
+    )
+    assert (exact.backend, rounded.backend) == ("openvino", "openvino-int8")
+    counts = tiny_file.frames(slice(0, 2))[:, None]
+    np.testing.assert_allclose(rounded.infer(counts).amplitude, 2 * exact.infer(counts).amplitude, rtol=1e-5)
+
+
+@pytest.mark.usefixtures("openvino_engine")
+def test_bfloat16_moves_the_shipped_models_phase_a_little():
+    shipped = load_bundle(find_bundle("siemens-star"))
+    with open_scan(STAR) as scan:
+        counts = scan.frames(slice(200, 202))[:, None]
+    try:
+        rounded = choose_engine(shipped, "openvino-bf16", threads=1).engine.infer(counts)
+    except EngineError as error:
+        pytest.skip(str(error))
+    exact = choose_engine(shipped, "openvino", threads=1).engine.infer(counts)
+    turned_rad = np.angle((rounded.cos + 1j * rounded.sin) * (exact.cos - 1j * exact.sin))
+    assert 1e-4 < np.sqrt(np.square(turned_rad).mean()) < 0.02
 
 
 @pytest.mark.gpu

@@ -1,3 +1,4 @@
+import dataclasses
 import json
 import shutil
 
@@ -8,16 +9,17 @@ import pytest
 import torch
 from click.testing import CliRunner
 
-from model.bundle import load_bundle
+from model.bundle import BundleError, load_bundle
 from model.scans import open_scan
 from training import train
 from training.checkpoint import CheckpointError, load_task, read_checkpoint
-from training.exporting import command
+from training.exporting import INT8_FRAMES, command, write_int8
 from training.judging.families import held_out_frames
 from training.labelled_plan import LabelledPlan
 from training.plan import TrainingPlan
 from training.record import plan_of
 from training.simulation.objects import EVERY_FAMILY, FAMILIES
+from training.unlabelled.measured import read_measured
 
 
 @pytest.fixture(scope="module")
@@ -36,11 +38,12 @@ def run(scan, tmp_path_factory):
 
 
 @pytest.fixture(scope="module")
-def bundle(run, tmp_path_factory):
+def bundle(run, turned_scan, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundles") / "tiny"
-    done = export(run / "best.ckpt", "--out", out, "--name", "tiny", "--tiles", 6)
+    done = export(run / "best.ckpt", "--out", out, "--name", "tiny", "--tiles", 6, "--int8", turned_scan)
     assert done.exit_code == 0, done.output
     assert "within" in done.output
+    assert "convolutions in int8 change the phase by 0.0" in done.output
     return load_bundle(out)
 
 
@@ -65,6 +68,23 @@ def test_what_was_trained_is_what_the_service_runs(run, bundle):
     radius = torch.hypot(expected.raw_cos, expected.raw_sin).numpy()
     for a, b, scale in zip(outputs, expected, (1, radius, radius), strict=False):
         np.testing.assert_allclose(scale * a, scale * b.numpy(), atol=1e-4)
+
+
+def test_the_graph_with_8_bit_convolutions_is_fitted_to_measured_frames_and_compared_on_others(bundle):
+    told = bundle.description.int8
+    assert (told.scan, told.frames) == ("turned.cxi", INT8_FRAMES)
+    assert 0 < told.convolutions < told.of
+    graph = onnxruntime.InferenceSession(bundle.int8_onnx, providers=["CPUExecutionProvider"])
+    assert [output.name for output in graph.get_outputs()][:3] == ["amplitude", "cos", "sin"]
+
+
+@pytest.mark.parametrize(
+    ("cut", "reason"), [((slice(None), slice(16)), "takes"), ((slice(63),), "has 63 frames")]
+)
+def test_frames_of_another_shape_or_too_few_cannot_fit_8_bit_convolutions(bundle, turned_scan, cut, reason):
+    whole = read_measured(turned_scan)
+    with pytest.raises(BundleError, match=reason):
+        write_int8(bundle.path, dataclasses.replace(whole, counts=whole.counts[cut]))
 
 
 def test_a_bundle_says_how_its_network_was_trained(run, bundle, scan):
