@@ -3,29 +3,26 @@
 import re
 import shlex
 from itertools import chain
-from pathlib import Path
 
 import click
+import documents
 import pytest
 
 from service.cli import cli
 
-ROOT = Path(__file__).parents[2]
-DOCUMENTS = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("**/*.md"))]
-BLOCK = re.compile(r"^    \S.*\n(?:    .*\n)*", re.MULTILINE)
-
-
-def blocks(document):
-    """Yield the lines of each indented block, those that end with a backslash joined to the next."""
-    for block in BLOCK.findall(document.read_text("utf-8")):
-        yield from block.replace("\\\n", " ").splitlines()
+ROOT = documents.ROOT
+DOCUMENTS = [
+    ROOT / "README.md",
+    ROOT / "CONTRIBUTING.md",
+    *sorted((ROOT / "docs").glob("**/*.md")),
+]
 
 
 def documented(program):
     """Return the words after the program of every line that runs it, a parameter each."""
     told = []
     for document in DOCUMENTS:
-        for line in blocks(document):
+        for line in documents.lines(document):
             words = shlex.split(line.replace("…", ""), comments=True)
             words = words[1:] if words[:1] == ["sudo"] else words
             if words[:1] == [program]:
