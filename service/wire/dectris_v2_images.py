@@ -85,7 +85,7 @@ def of_channel(channels: Mapping[Any, Told], wanted: str | None) -> Told:
     Raises:
         PixelError: it tells nothing of that channel.
     """
-    channel = next(iter(channels)) if wanted is None else wanted
+    channel = next(iter(channels), None) if wanted is None else wanted
     if channel not in channels:
         raise PixelError(f"the image holds {short(list(channels))}, not channel {channel!r}")
     return channels[channel]
@@ -153,7 +153,7 @@ def _kind_of(part: bytes, items: Sequence[Item], message: Message) -> _Kind | No
     index = fields.get(b"image_id", ())
     if [part[blob.content : blob.end] for blob in blobs] != [frame.blob for frame in frames.values()]:
         return None
-    if len(index) != 1 or index[0].major != UNSIGNED:
+    if not frames or len(index) != 1 or index[0].major != UNSIGNED:
         return None
     if len(part) - sum(len(frame.blob) for frame in frames.values()) > _MOST_FIXED_BYTES:
         return None

@@ -347,3 +347,12 @@ def test_any_value_under_any_key_of_a_start_gives_events_or_a_stream_error(key, 
 def test_any_value_in_the_place_of_pixels_costs_only_its_frame(value):
     (event,) = started().decode(sent(IMAGE, data={"threshold_1": value}), 0)
     assert isinstance(event, Rejected)
+
+
+@settings(max_examples=300, deadline=None)
+@given(data=NODES)
+def test_any_value_in_the_place_of_the_channels_costs_only_its_frame_and_so_does_the_next_such(data):
+    decoder = DectrisV2Decoder()  # without a start that names a channel
+    for _ in range(2):
+        (event,) = decoder.decode(sent(IMAGE, data=data), 0)
+        assert isinstance(event, Rejected)
