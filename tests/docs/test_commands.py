@@ -1,8 +1,11 @@
 """What the documents tell people to type: commands that exist and take what they are given."""
 
+import ast
+import importlib
 import re
 import shlex
 from itertools import chain
+from pathlib import Path
 
 import click
 import documents
@@ -18,16 +21,49 @@ DOCUMENTS = [
 ]
 
 
+OTHERS = {  # programs of others: why the lines that run them are only read
+    "docker": "no container engine; `make container` carries out the steps, tests/deploy reads the stack",
+    "kubectl": "no cluster; tests/deploy checks the manifests against the schema",
+    "systemctl": "systemd does not run; systemd-analyze reads the unit in tests/deploy",
+    "install": "changes /etc",
+    "useradd": "changes the machine's users",
+    "pip": "`make` installs in the same way",
+    "python": "minutes: a measurement of docs/results.md",
+    "python3": "`make` does the same",
+    "ray": "several machines; tests/journey/test_cluster.py starts one's own",
+    "cp": "nothing of ours",
+    "mkdir": "nothing of ours",
+    "echo": "nothing of ours",
+}
+MADE = {"deploy/ptycholive.toml", "deploy/grafana_password"}  # by lines of the documents themselves
+
+
+def is_python(block):
+    return bool(re.match(r"(import|from|def) ", block))
+
+
+PYTHON = [block for block in chain.from_iterable(map(documents.blocks, DOCUMENTS)) if is_python(block)]
+
+
+def typed(document):
+    """Yield the words of each line for a shell: the program's bare name, and what follows."""
+    for block in documents.blocks(document):
+        for line in [] if is_python(block) or document.parent.name == "decisions" else block.splitlines():
+            words = shlex.split(line.replace("…", ""), comments=True)
+            while words and (words[0] in ("sudo", "export") or re.match(r"[A-Z_]+=", words[0])):
+                del words[0]
+            if words:
+                yield [Path(words[0]).name, *words[1:]]
+
+
 def documented(program):
     """Return the words after the program of every line that runs it, a parameter each."""
-    told = []
-    for document in DOCUMENTS:
-        for line in documents.lines(document):
-            words = shlex.split(line.replace("…", ""), comments=True)
-            words = words[1:] if words[:1] == ["sudo"] else words
-            if words[:1] == [program]:
-                told.append(pytest.param(words[1:], id=f"{document.name}: {' '.join(words[:6])}"))
-    return told
+    return [
+        pytest.param(words[1:], id=f"{document.name}: {' '.join(words[:6])}")
+        for document in DOCUMENTS
+        for words in typed(document)
+        if words[0] == program
+    ]
 
 
 def parsed(command, words, name):
@@ -58,6 +94,25 @@ def test_a_documented_target_is_in_the_makefile(words):
 def test_every_command_is_documented():
     told = {words[0] for words in chain.from_iterable(p.values for p in documented("ptycholive")) if words}
     assert told >= set(cli.list_commands(click.Context(cli)))
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_a_document_runs_only_programs_that_are_known(document):
+    assert {words[0] for words in typed(document)} <= {"ptycholive", "make", *OTHERS}
+
+
+@pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
+def test_the_files_of_the_repository_that_a_line_reads_are_there(document):
+    ours = ("deploy/", "model/", "service/", "tests/")
+    named = {word for word in chain.from_iterable(typed(document)) if word.startswith(ours)}
+    assert {word for word in named if not (ROOT / word).exists()} <= MADE
+
+
+@pytest.mark.parametrize("block", PYTHON)
+def test_documented_python_is_python_and_what_it_takes_of_ours_is_there(block):
+    for node in ast.walk(ast.parse(block)):
+        if isinstance(node, ast.ImportFrom) and node.module.startswith("service"):
+            assert {name.name for name in node.names} <= set(dir(importlib.import_module(node.module)))
 
 
 @pytest.mark.parametrize("document", DOCUMENTS, ids=lambda path: path.name)
