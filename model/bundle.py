@@ -97,6 +97,29 @@ class Int8Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, k
     file: PlainFileName = "model-int8.onnx"
 
 
+class GpuDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The same network for a GPU: counts come as bytes (N, 1, H, W, itemsize), convolutions in float16.
+
+    Attributes:
+        onnx_sha256: hash of its file.
+        scan: measured frames of which it was compared with the float32 network on.
+        frames: how many.
+        precision: of the convolutions; everything else is in float32.
+        convolutions, of: that have it, of how many.
+        phase_rms_rad, amplitude_rms: change there, root mean square over all pixels of the tiles.
+    """
+
+    onnx_sha256: Sha256
+    scan: str
+    frames: Pixels
+    convolutions: int
+    of: int
+    phase_rms_rad: float
+    amplitude_rms: float
+    precision: Literal["float16"] = "float16"
+    file: PlainFileName = "model-gpu.onnx"
+
+
 class BundleDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
     """The contents of `model.json`.
 
@@ -117,6 +140,7 @@ class BundleDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
         figures: what it reached, on what.
         trust: when it is to be believed; None: nobody has found out.
         int8: the network with 8-bit convolutions; None: there is none.
+        gpu: the network that takes bytes and has 16-bit convolutions; None: there is none.
     """
 
     name: str
@@ -139,6 +163,7 @@ class BundleDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True,
     figures: dict[str, Any]
     trust: TrustDescription | None = None
     int8: Int8Description | None = None
+    gpu: GpuDescription | None = None
     format: Literal[1] = 1
 
 
@@ -168,10 +193,17 @@ class Bundle:
         return None if int8 is None else self.path / int8.file
 
     @property
+    def gpu_onnx(self) -> Path | None:
+        """The network for a GPU, None where there is none."""
+        gpu = self.description.gpu
+        return None if gpu is None else self.path / gpu.file
+
+    @property
     def files(self) -> list[str]:
         """Names of all that belongs to it."""
-        files = ["model.json", "model.onnx", self.description.probe.file]
-        return files if self.description.int8 is None else [*files, self.description.int8.file]
+        told = self.description
+        others = [other.file for other in (told.int8, told.gpu) if other is not None]
+        return ["model.json", "model.onnx", told.probe.file, *others]
 
 
 def load_bundle(path: Path | str) -> Bundle:
@@ -183,8 +215,9 @@ def load_bundle(path: Path | str) -> Bundle:
     path = Path(path)
     description = _read_description(path / "model.json")
     _refuse_another(path / "model.onnx", description.onnx_sha256)
-    if description.int8 is not None:
-        _refuse_another(path / description.int8.file, description.int8.onnx_sha256)
+    for other in (description.int8, description.gpu):
+        if other is not None:
+            _refuse_another(path / other.file, other.onnx_sha256)
     return Bundle(path, description, _read_probe(path, description))
 
 

@@ -119,9 +119,7 @@ class Trial:
         )
         quantizer.quantize_model()
         onnx.save(quantizer.model.model, self.graph)
-        tiles = painted(self.graph, self._judged)
-        turned_rad = np.angle(tiles * self._tiles.conj())
-        return Change(_root_mean_square(turned_rad), _root_mean_square(np.abs(tiles) - np.abs(self._tiles)))
+        return tile_change(painted(self.graph, self._judged), self._tiles)
 
     def longest_within(self, limit_rad: float) -> list[str]:
         """Return the convolutions that keep the phase within a limit, those left out that hurt most alone.
@@ -139,8 +137,14 @@ class Trial:
         return ranked[:kept]
 
 
+def tile_change(tiles: NDArray[np.complex64], reference: NDArray[np.complex64]) -> Change:
+    """Return how much tiles differ from others of the same frames."""
+    turned_rad = np.angle(tiles * reference.conj())
+    return Change(_root_mean_square(turned_rad), _root_mean_square(np.abs(tiles) - np.abs(reference)))
+
+
 def painted(graph: Path, counts: Counts) -> NDArray[np.complex64]:
-    """Return the tiles that a graph tells of frames (n, 1, H, W): (n, 1, h, w) complex."""
+    """Return the tiles that a graph tells of frames (n, 1, H, W), as it takes them: (n, 1, h, w) complex."""
     session = onnxruntime.InferenceSession(graph, providers=["CPUExecutionProvider"])
     parts = [session.run(["amplitude", "cos", "sin"], batch) for batch in _batches(counts)]
     tiles: NDArray[np.complex64] = np.concatenate(

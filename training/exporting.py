@@ -3,15 +3,18 @@
 from __future__ import annotations
 
 import re
+import shutil
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
 import click
 import numpy as np
+from numpy.typing import NDArray
 from torch import Tensor
 
-from model.bundle import BundleError, load_bundle
+from model.bundle import BundleError, find_bundle, load_bundle
+from model.device_graph import add_gpu
 from model.export import ExportRequest, as_counts, export_bundle
 from model.quantization import add_int8
 from model.scans import Reference, ScanFileError
@@ -29,6 +32,7 @@ from training.unlabelled.measured import MeasuredScan, read_measured
 
 PARITY_FRAMES = 64
 INT8_FRAMES = 32  # measured ones that tell the ranges, and as many others that the phase is compared on
+GPU_FRAMES = 32  # measured ones that tell which convolutions fit float16, and that the phase is compared on
 _LEGAL_NAME = re.compile(r"[A-Za-z0-9][A-Za-z0-9._-]{0,63}")
 
 
@@ -75,19 +79,56 @@ def write_int8(out: Path, scan: MeasuredScan) -> str:
     Raises:
         BundleError: the scan's frames are not the bundle's or too few, or the phase would change too much.
     """
-    told = load_bundle(out).description
-    if scan.counts.shape[1:] != told.frame_shape:
-        raise BundleError(f"{scan.name} has frames {scan.counts.shape[1:]}, {out} takes {told.frame_shape}")
-    if len(scan.counts) < 2 * INT8_FRAMES:
-        raise BundleError(f"{scan.name} has {len(scan.counts)} frames, {2 * INT8_FRAMES} are needed for int8")
-    which = np.linspace(0, len(scan.counts) - 1, 2 * INT8_FRAMES).astype(int)
-    counts = as_counts(scan.frames(which, told.invalid_counts), told.counts_dtype).numpy()
+    counts = measured_counts(out, scan, 2 * INT8_FRAMES, "int8")
     int8 = add_int8(out, counts[::2], counts[1::2], scan.name)
     return (
         f"{out}: {int8.convolutions} of {int8.of} convolutions in int8 change the phase by "
         f"{int8.phase_rms_rad:.4f} rad and the amplitude by {int8.amplitude_rms:.4f}, "
         f"on {int8.frames} frames of {int8.scan}"
     )
+
+
+def write_gpu(out: Path, scan: MeasuredScan) -> str:
+    """Write a bundle's graph for a GPU beside it; return one line on it.
+
+    Raises:
+        BundleError: the scan's frames are not the bundle's or too few, or the phase would change too much.
+    """
+    gpu = add_gpu(out, measured_counts(out, scan, GPU_FRAMES, "gpu"), scan.name)
+    return (
+        f"{out}: {gpu.convolutions} of {gpu.of} convolutions in {gpu.precision} change the phase by "
+        f"{gpu.phase_rms_rad:.5f} rad and the amplitude by {gpu.amplitude_rms:.5f}, "
+        f"on {gpu.frames} frames of {gpu.scan}; counts come as bytes"
+    )
+
+
+def measured_counts(out: Path, scan: MeasuredScan, frames: int, wanted_for: str) -> NDArray[Any]:
+    """Return frames (n, 1, H, W) of all parts of a scan, as the bundle's graph takes them.
+
+    Raises:
+        BundleError: they are not of the bundle's shape, or too few.
+    """
+    told = load_bundle(out).description
+    if scan.counts.shape[1:] != told.frame_shape:
+        raise BundleError(f"{scan.name} has frames {scan.counts.shape[1:]}, {out} takes {told.frame_shape}")
+    if len(scan.counts) < frames:
+        raise BundleError(f"{scan.name} has {len(scan.counts)} frames, {frames} are needed for {wanted_for}")
+    which = np.linspace(0, len(scan.counts) - 1, frames).astype(int)
+    return as_counts(scan.frames(which, told.invalid_counts), told.counts_dtype).numpy()
+
+
+def copy_bundle(source: Path, out: Path) -> str:
+    """Copy a bundle, unless it is there already; return one line on it.
+
+    Raises:
+        BundleError: it is none.
+    """
+    bundle = load_bundle(source)
+    if not (out.exists() and out.samefile(source)):
+        out.mkdir(parents=True, exist_ok=True)
+        for name in bundle.files:
+            shutil.copyfile(source / name, out / name)
+    return f"{out}: bundle {bundle.description.name}, as it is in {source}"
 
 
 def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int) -> str:
@@ -133,17 +174,18 @@ def legal_name(_: click.Context, __: click.Parameter, name: str | None) -> str |
 @click.command(
     "export",
     epilog="""\b
-Example:
-  ptycholive export runs/star/best.ckpt --out bundles/star --name siemens-star""",
+Examples:
+  ptycholive export runs/star/best.ckpt --out bundles/star --name siemens-star
+  ptycholive export siemens-star --out bundles/star-gpu --gpu service/data/siemens_star_aps.cxi""",
 )
-@click.argument("checkpoint", type=click.Path(exists=True, dir_okay=False, path_type=Path))
+@click.argument("source", metavar="CHECKPOINT|BUNDLE")
 @click.option(
     "--out",
     type=click.Path(path_type=Path, file_okay=False),
     required=True,
     help="The bundle's folder; made if need be.",
 )
-@click.option("--name", callback=legal_name, required=True, help="What the model is called.")
+@click.option("--name", callback=legal_name, help="What the model is called; a bundle keeps its name.")
 @click.option(
     "--scan",
     type=click.Path(path_type=Path, dir_okay=False),
@@ -161,14 +203,48 @@ Example:
     type=click.Path(exists=True, path_type=Path, dir_okay=False),
     help="Measured scan, with its probe: write a network with 8-bit convolutions too, fitted to its frames.",
 )
-def command(checkpoint: Path, out: Path, name: str, scan: Path | None, tiles: int, int8: Path | None) -> None:
-    """Write a bundle from a checkpoint: ONNX file, probe, and what the model says of itself."""
+@click.option(
+    "--gpu",
+    type=click.Path(exists=True, path_type=Path, dir_okay=False),
+    help="Measured scan, with its probe: write a network for GPUs too, 16-bit convolutions, compared on it.",
+)
+def command(
+    source: str,
+    out: Path,
+    name: str | None,
+    scan: Path | None,
+    tiles: int,
+    int8: Path | None,
+    gpu: Path | None,
+) -> None:
+    """Write a bundle from a checkpoint: ONNX file, probe, and what the model says of itself.
+
+    Of a bundle, its folder or the name of a shipped one, a copy is written. --int8 and --gpu add networks
+    to either.
+    """
+    more = [(write, file) for write, file in ((write_int8, int8), (write_gpu, gpu)) if file is not None]
     try:
-        measured = None if int8 is None else read_measured(int8)
-        click.echo(export(checkpoint, out, name, scan, tiles))
-        if measured is not None:
-            click.echo(write_int8(out, measured))
+        measured = [(write, read_measured(file)) for write, file in more]
+        click.echo(_exported(source, out, name, scan, tiles))
+        for write, frames in measured:
+            click.echo(write(out, frames))
     except (CheckpointError, ScanFileError, OSError, ValueError) as error:
         raise click.UsageError(str(error)) from error
     except BundleError as error:
         raise click.ClickException(str(error)) from error
+
+
+def _exported(source: str, out: Path, name: str | None, scan: Path | None, tiles: int) -> str:
+    """Write what a checkpoint or a bundle tells of; return one line on it."""
+    if not Path(source).is_file():
+        return copy_bundle(_bundle_folder(source), out)
+    if name is None:
+        raise click.UsageError("a checkpoint's bundle needs a --name")
+    return export(Path(source), out, name, scan, tiles)
+
+
+def _bundle_folder(source: str) -> Path:
+    try:
+        return find_bundle(source)
+    except BundleError as error:
+        raise click.UsageError(f"checkpoint {source} does not exist, and {error}") from error

@@ -13,7 +13,7 @@ from model.bundle import BundleError, load_bundle
 from model.scans import open_scan
 from training import train
 from training.checkpoint import CheckpointError, load_task, read_checkpoint
-from training.exporting import INT8_FRAMES, command, write_int8
+from training.exporting import GPU_FRAMES, INT8_FRAMES, command, write_int8
 from training.judging.families import held_out_frames
 from training.labelled_plan import LabelledPlan
 from training.plan import TrainingPlan
@@ -40,10 +40,12 @@ def run(scan, tmp_path_factory):
 @pytest.fixture(scope="module")
 def bundle(run, turned_scan, tmp_path_factory):
     out = tmp_path_factory.mktemp("bundles") / "tiny"
-    done = export(run / "best.ckpt", "--out", out, "--name", "tiny", "--tiles", 6, "--int8", turned_scan)
+    more = ("--int8", turned_scan, "--gpu", turned_scan)
+    done = export(run / "best.ckpt", "--out", out, "--name", "tiny", "--tiles", 6, *more)
     assert done.exit_code == 0, done.output
     assert "within" in done.output
     assert "convolutions in int8 change the phase by 0.0" in done.output
+    assert "convolutions in float16 change the phase by 0.0" in done.output
     return load_bundle(out)
 
 
@@ -76,6 +78,17 @@ def test_the_graph_with_8_bit_convolutions_is_fitted_to_measured_frames_and_comp
     assert 0 < told.convolutions < told.of
     graph = onnxruntime.InferenceSession(bundle.int8_onnx, providers=["CPUExecutionProvider"])
     assert [output.name for output in graph.get_outputs()][:3] == ["amplitude", "cos", "sin"]
+
+
+def test_a_bundle_gets_a_graph_for_a_gpu_without_its_checkpoint(bundle, turned_scan, tmp_path):
+    done = export(bundle.path, "--out", tmp_path / "copy", "--gpu", turned_scan)
+    assert done.exit_code == 0, done.output
+    copy = load_bundle(tmp_path / "copy")
+    assert copy.description == bundle.description
+    assert copy.description.gpu.frames == GPU_FRAMES
+    assert copy.gpu_onnx.read_bytes() == bundle.gpu_onnx.read_bytes()
+    in_place = export(copy.path, "--out", copy.path, "--gpu", turned_scan)
+    assert in_place.exit_code == 0, in_place.output
 
 
 @pytest.mark.parametrize(
@@ -142,6 +155,7 @@ def test_bad_input_is_one_line_and_exit_code_2(run, scan, tmp_path):
     assert "does not exist" in refusal(tmp_path / "nowhere", *out)
     assert "not a checkpoint" in refusal(scan, *out)
     assert "no such scan file" in refusal(best, *out, "--scan", tmp_path / "nowhere")
+    assert "needs a --name" in refusal(best, "--out", tmp_path / "b")
     assert "64 of A-Z" in refusal(best, "--out", tmp_path / "b", "--name", "../b")
     assert not (tmp_path / "b").exists()
 
