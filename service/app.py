@@ -25,6 +25,7 @@ from service.door import Door
 from service.door_settings import door_settings
 from service.engine import Engine
 from service.errors import ConfigError, PtycholiveError, StreamError
+from service.improve import Improver
 from service.inbox import Inbox
 from service.intake import Intake, open_intakes
 from service.journey_settings import journey_settings
@@ -118,6 +119,8 @@ class App:
             self._workers.append(self._run(f"intake-{number}", partial(self._receive, intake)))
         if s.refine:
             self._workers.append(self._run("refine", partial(self.refiner.work, self._stopping)))
+        improver = Improver(self._workforce, lambda: self.engine, self._take_faster)
+        self._workers.append(self._run("improve", partial(improver.work, self._stopping)))
 
     def stop(self) -> None:
         """End the running scan, write its result, close everything.
@@ -358,6 +361,15 @@ class App:
         """Whether nothing waits and nothing came for a while, so that there is time to refine."""
         last_s = max((intake.last_s or 0.0 for intake in self.intakes), default=0.0)
         return not (self._at_work or len(self.inbox)) and time.monotonic() - last_s > _QUIET_S
+
+    def _take_faster(self, running: EnginePool, faster: EnginePool) -> None:
+        """Go on with the same model on another engine at the next batch border."""
+        self._orders.ask(partial(self._swap_if_unchanged, running, faster))
+
+    def _swap_if_unchanged(self, running: EnginePool, faster: EnginePool) -> None:
+        if self.engine is not running:
+            raise ConfigError("another model was activated meanwhile")
+        self._swap_engine(faster)
 
     def _swap_engine(self, engine: EnginePool) -> None:
         self._journey.swap(engine)

@@ -11,6 +11,7 @@ from typing import Literal
 from model.bundle import Bundle, BundleError, find_bundle, load_bundle
 from service.config import Settings
 from service.engines.choice import AUTO, choose_engine, measured_rate_hz
+from service.engines.places import GpuPlace
 from service.errors import PtycholiveError
 from service.messages import Notice
 from service.paint import Painter
@@ -18,7 +19,7 @@ from service.sources import Received
 from service.spread import SPREAD_BY
 from service.streams import AnySource, Role, open_source, stream_format
 from service.wire.panda import FIELDS
-from service.workforce import Workforce
+from service.workforce import Workforce, gpu_place
 
 
 @dataclass(frozen=True, slots=True)
@@ -49,13 +50,13 @@ def _check_model(settings: Settings) -> Iterator[Finding]:
     if settings.workers > 1 or settings.cluster is not None:
         yield _check_workers(settings)
     else:
-        yield check_engine(bundle, settings.threads, settings.engine)
+        yield check_engine(bundle, settings.threads, settings.engine, gpu_place(settings))
 
 
-def check_engine(bundle: Bundle, threads: int, name: str = AUTO) -> Finding:
+def check_engine(bundle: Bundle, threads: int, name: str = AUTO, gpu: GpuPlace | None = None) -> Finding:
     """Start the engine as the service would, and run it; 0 threads are one a core."""
     try:
-        choice = choose_engine(bundle, name, threads)
+        choice = choose_engine(bundle, name, threads, gpu)
         engine = choice.engine
         Painter(engine, time.time_ns)
         rate_hz = measured_rate_hz(engine)

@@ -18,7 +18,12 @@ PREFIX = "PTYCHOLIVE_"
 
 _PAIR_OF_PIXELS: Final = r"^\d+(\.\d+)?, ?\d+(\.\d+)?$"
 _PAIR_OF_SIDES: Final = r"^[1-9]\d*, ?[1-9]\d*$"
+_ENGINE: Final = (
+    r"^(auto|onnxruntime|openvino|openvino-bf16|openvino-int8|(onnxruntime-cuda|tensorrt)(:\d{1,2})?)$"
+)
 _IN_WORDS: Final = {
+    _ENGINE: "auto, onnxruntime, openvino, openvino-bf16, openvino-int8, onnxruntime-cuda or tensorrt, the "
+    'last two with the number of a GPU if you like, as "tensorrt:1"',
     _PAIR_OF_PIXELS: 'row and column, as "532,514.5"',
     _PAIR_OF_SIDES: 'rows and columns, two whole numbers as "256,256"',
 }
@@ -131,9 +136,17 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         "siemens-star"
     )
     engine: Annotated[
-        Literal["auto", "onnxruntime", "openvino", "onnxruntime-cuda", "openvino-bf16", "openvino-int8"],
-        Meta(description='what runs the model; "auto": the fastest that starts of those in float32'),
+        str,
+        Meta(
+            description='what runs the model; "auto": the fastest that starts and hardly rounds (auto, '
+            "onnxruntime, openvino, openvino-bf16, openvino-int8, onnxruntime-cuda, tensorrt; the last two "
+            'with the number of a GPU, as "tensorrt:1")',
+            pattern=_ENGINE,
+        ),
     ] = "auto"
+    engine_cache: Annotated[
+        str, Meta(description="folder where engines that were compiled for a GPU are kept")
+    ] = "~/.cache/ptycholive"
     threads: Annotated[int, Meta(description="threads of the engine; 0: one a core", ge=0)] = 0
     workers: Annotated[
         int, Meta(description="engines that run batches side by side, in threads or on a cluster", ge=1)

@@ -32,6 +32,10 @@ class EngineError(PtycholiveError):
     """The inference engine cannot be started or failed."""
 
 
+class NotCompiledError(EngineError):
+    """The engine could run here, once it is compiled for this GPU."""
+
+
 class WorkerLostError(PtycholiveError):
     """A worker of several is gone, with the batches it had."""
 

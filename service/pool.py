@@ -13,7 +13,7 @@ from collections.abc import Callable, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass, field
 from functools import partial
-from typing import Any
+from typing import Any, Protocol, runtime_checkable
 
 from numpy.typing import NDArray
 
@@ -24,7 +24,7 @@ from service.errors import EngineError, WorkerLostError
 log = logging.getLogger("ptycholive")
 
 EACH = 2
-"""Batches a worker holds: one runs, the next is already there."""
+"""Batches a worker holds by itself: one runs, the next is already there."""
 
 _TRIES = 3  # a batch that took so many workers down with it is not given to another
 
@@ -34,10 +34,12 @@ class Worker(ABC):
 
     Args:
         name: for the operator, e.g. "the worker on 10.0.0.7".
+        room: batches that it holds at once.
     """
 
-    def __init__(self, name: str) -> None:
+    def __init__(self, name: str, room: int = EACH) -> None:
         self.name = name
+        self.room = room
 
     @abstractmethod
     def infer(self, counts: NDArray[Any]) -> Future[Inferred]:
@@ -99,6 +101,50 @@ class ThreadWorker(Worker):
         self._thread.shutdown()
 
 
+@runtime_checkable
+class DeviceEngine(Engine, Protocol):
+    """An engine whose device works beside the processor, so that batches overlap.
+
+    Attributes:
+        room: batches that it has on their way.
+    """
+
+    room: int
+
+    def submit(self, counts: NDArray[Any]) -> Future[Inferred]:
+        """Begin to run raw counts (n, 1, H, W); the future fails as `infer` raises.
+
+        Raises:
+            EngineError: they are not what the engine takes.
+        """
+        ...
+
+    def close(self) -> None:
+        """Wait for what is on its way, and let go of the device."""
+        ...
+
+
+class DeviceWorker(Worker):
+    """An engine of this process that needs no thread to be waited for in."""
+
+    def __init__(self, engine: DeviceEngine) -> None:
+        super().__init__(f"the engine on {engine.device}", engine.room)
+        self._engine = engine
+
+    def infer(self, counts: NDArray[Any]) -> Future[Inferred]:
+        """Run raw counts (n, 1, H, W) after those that were given before."""
+        try:
+            return self._engine.submit(counts)
+        except EngineError as error:
+            refused: Future[Inferred] = Future()
+            refused.set_exception(error)
+            return refused
+
+    def close(self) -> None:
+        """Let go of the device."""
+        self._engine.close()
+
+
 @dataclass(slots=True, eq=False)
 class _Task:
     """A batch on its way: raw counts, what becomes of them, and how many workers it was given to."""
@@ -133,7 +179,7 @@ class EnginePool:
         lost: Callable[[str], None] = log.warning,
     ) -> None:
         self.bundle, self.backend, self.device = bundle, backend, device
-        self.most = EACH * len(workers)
+        self.most = sum(worker.room for worker in workers)
         self._workers = tuple(workers)
         self._lost = lost
         self._waiting: deque[_Task] = deque()
@@ -170,9 +216,10 @@ class EnginePool:
     def _deal(self) -> None:
         """Give waiting batches to the workers that hold the fewest, as far as they have room."""
         while self._waiting and self._holds:
-            worker = min(self._holds, key=lambda one: len(self._holds[one]))
-            if len(self._holds[worker]) == EACH:
+            free = [worker for worker in self._holds if len(self._holds[worker]) < worker.room]
+            if not free:
                 return
+            worker = min(free, key=lambda one: len(self._holds[one]))
             task = self._waiting.popleft()
             task.tries += 1
             self._holds[worker].add(task)
@@ -226,4 +273,10 @@ def as_pool(engine: Engine) -> EnginePool:
     """Return a single engine as a pool of one; a pool as it is."""
     if isinstance(engine, EnginePool):
         return engine
-    return EnginePool(engine.bundle, engine.backend, engine.device, [InlineWorker(engine)])
+    worker = DeviceWorker(engine) if isinstance(engine, DeviceEngine) else InlineWorker(engine)
+    return EnginePool(engine.bundle, engine.backend, engine.device, [worker])
+
+
+def beside_others(engine: Engine) -> Worker:
+    """Return what runs an engine beside others of this process."""
+    return DeviceWorker(engine) if isinstance(engine, DeviceEngine) else ThreadWorker(engine)

@@ -13,7 +13,8 @@ from numpy.typing import NDArray
 from service.benchmarking.peers import Peers
 from service.benchmarking.timing import BATCH, Say, Spent, infer_all, spent
 from service.engine import Engine
-from service.engines.onnxruntime import OnnxRuntimeCudaEngine, OnnxRuntimeEngine
+from service.engines.choice import choose_engine
+from service.engines.onnxruntime import OnnxRuntimeEngine
 
 Runs = Mapping[str, Callable[[], Spent]]
 Standings = dict[str, dict[str, Any]]
@@ -62,8 +63,8 @@ def engines(
     """
     model, ours = engine.bundle, [engine]
     if engine.backend != OnnxRuntimeEngine.backend:  # the peers run on that one
-        same = OnnxRuntimeCudaEngine if engine.device == "cuda" else OnnxRuntimeEngine
-        ours.append(same(model, threads))
+        same = "onnxruntime" if engine.device == "cpu" else "onnxruntime-cuda"
+        ours.append(choose_engine(model, same, threads).engine)
     runs = {f"{model.description.name}, {one.backend}": inferring(one, frames) for one in ours}
     names = list(runs)
     if peers is not None:

@@ -65,7 +65,7 @@ def run_benchmark(scan: Path, bundle: str, threads: int, effort: Effort, say: Sa
         "engine": f"{engine.backend}, {engine.device}",
     }  # fmt: skip
     say(f"{figures['machine']}; {figures['engine']}, {figures['threads']} threads")
-    with peers_of(subject, effort.raced, engine.device, say) as peers:
+    with peers_of(subject, effort.raced, engine.device.partition(":")[0], say) as peers:
         floors = _floors(peers, engine.bundle.description.name, effort.rounds)
         figures["stages"] = measure_stages(engine, frames, positions_m, floors, effort.rounds, say)
         runs, ours = engines(engine, peers, frames[: effort.raced], threads)

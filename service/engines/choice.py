@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, replace
 from functools import partial
 from typing import TYPE_CHECKING, Any
 
@@ -13,12 +13,16 @@ from numpy.typing import NDArray
 from model.bundle import Bundle
 from service.engine import Engine
 from service.engines.graph import blank_frames, one_line
-from service.errors import EngineError
+from service.engines.places import GpuPlace, name_and_number
+from service.errors import EngineError, NotCompiledError
 
 if TYPE_CHECKING:
     from service.engines.openvino import Precision
 
 AUTO = "auto"
+AUTO_LIMIT_RAD = 1e-3
+"""How much "auto" lets an engine change the phase by, as the bundle states it; a tenth of what is allowed."""
+
 _TRIALS = 3
 _FRAMES = 16
 _EVERYWHERE = "onnxruntime"  # every machine can have it
@@ -46,39 +50,65 @@ class Candidate:
 
 @dataclass(frozen=True, slots=True)
 class Choice:
-    """The engine that runs, and all that were looked at."""
+    """The engine that runs, and all that were looked at.
+
+    Attributes:
+        engine: that runs.
+        candidates: it, and the others; the first is told with its rate where there was a choice.
+        later: names of those that could run once they are compiled.
+    """
 
     engine: Engine
     candidates: tuple[Candidate, ...]
+    later: tuple[str, ...] = ()
 
 
-def choose_engine(bundle: Bundle, name: str = AUTO, threads: int = 0) -> Choice:
+def choose_engine(bundle: Bundle, name: str = AUTO, threads: int = 0, gpu: GpuPlace | None = None) -> Choice:
     """Start the engine of that name; with "auto" the fastest of those that start.
 
-    Candidates are timed only where more than one starts. A named engine is never replaced by another.
+    Candidates are timed only where there is a choice. A named engine is never replaced by another, and is
+    compiled for the GPU if need be; "auto" only tells that it could be.
 
     Args:
         bundle: verified.
-        name: of `ENGINES` or `ON_REQUEST`, or "auto".
+        name: of `ON_GPU`, perhaps with a colon and the GPU's number, of `ENGINES` or `ON_REQUEST`; or "auto".
         threads: of an engine on the CPU; 0: one a core.
+        gpu: where an engine on a GPU runs that names none.
 
     Raises:
         EngineError: it does not start; of "auto", what ONNX Runtime on the CPU says, when none starts.
         ImportError: its library is not installed, likewise.
     """
+    gpu = gpu or GpuPlace()
     if name != AUTO:
-        return Choice((ENGINES | ON_REQUEST)[name](bundle, threads), (Candidate(name),))
+        return Choice(_named(bundle, name, threads, gpu), (Candidate(name),))
     started: dict[str, Engine] = {}
     failures: dict[str, EngineError | ImportError] = {}
-    for candidate, start in ENGINES.items():
+    for candidate, start in _automatic(bundle, threads, gpu):
         try:
-            started[candidate] = start(bundle, threads)
+            started[candidate] = start()
         except (EngineError, ImportError) as error:
             failures[candidate] = error
     if not started:
         raise failures[_EVERYWHERE]
     refused = [Candidate(other, why_not=_reason(error)) for other, error in failures.items()]
-    return _fastest(started, refused)
+    later = [other for other, error in failures.items() if isinstance(error, NotCompiledError)]
+    return _fastest(started, refused, later)
+
+
+def compile_engine(bundle: Bundle, name: str, gpu: GpuPlace, stopped: Callable[[], bool]) -> Engine:
+    """Start an engine of `Choice.later`, compiled now.
+
+    Args:
+        bundle: verified.
+        name: of the engine.
+        gpu: where it runs.
+        stopped: asked meanwhile whether to give up.
+
+    Raises:
+        EngineError: it cannot be compiled, or it was stopped.
+    """
+    return ON_GPU[name](bundle, gpu, stopped=stopped)
 
 
 def measured_rate_hz(engine: Engine) -> float:
@@ -87,13 +117,28 @@ def measured_rate_hz(engine: Engine) -> float:
     return _FRAMES / min(_infer_s(engine, frames) for _ in range(_TRIALS))
 
 
-def _fastest(started: dict[str, Engine], refused: list[Candidate]) -> Choice:
-    if len(started) == 1:
+def _named(bundle: Bundle, name: str, threads: int, gpu: GpuPlace) -> Engine:
+    base, number = name_and_number(name)
+    if base in ON_GPU:
+        return ON_GPU[base](bundle, gpu if number is None else replace(gpu, number=number))
+    return (ENGINES | ON_REQUEST)[name](bundle, threads)
+
+
+def _automatic(bundle: Bundle, threads: int, gpu: GpuPlace) -> Iterator[tuple[str, Callable[[], Engine]]]:
+    """Return what starts each engine that "auto" may take."""
+    yield "tensorrt", partial(_compiled_tensorrt, bundle, gpu)
+    yield "onnxruntime-cuda", partial(ON_GPU["onnxruntime-cuda"], bundle, gpu)
+    for name, start in ENGINES.items():
+        yield name, partial(start, bundle, threads)
+
+
+def _fastest(started: dict[str, Engine], refused: list[Candidate], later: list[str]) -> Choice:
+    if len(started) == 1 and not later:
         ((name, engine),) = started.items()
         return Choice(engine, (Candidate(name), *refused))
     timed = [Candidate(name, measured_rate_hz(engine)) for name, engine in started.items()]
     timed.sort(key=lambda candidate: -(candidate.rate_hz or 0.0))
-    return Choice(started[timed[0].name], (*timed, *refused))
+    return Choice(started[timed[0].name], (*timed, *refused), tuple(later))
 
 
 def _infer_s(engine: Engine, frames: NDArray[Any]) -> float:
@@ -109,10 +154,24 @@ def _reason(error: EngineError | ImportError) -> str:
 # A library is imported only to be used: each may be missing, and takes its time to load.
 
 
-def _onnxruntime_cuda(bundle: Bundle, threads: int) -> Engine:
-    from service.engines.onnxruntime import OnnxRuntimeCudaEngine
+def _tensorrt(bundle: Bundle, gpu: GpuPlace, **how: Any) -> Engine:
+    from service.engines.tensorrt import TensorRtEngine
 
-    return OnnxRuntimeCudaEngine(bundle, threads)
+    return TensorRtEngine(bundle, gpu, **how)
+
+
+def _compiled_tensorrt(bundle: Bundle, gpu: GpuPlace) -> Engine:
+    """Start TensorRT as "auto" may: without the minutes that compiling takes, and where it hardly rounds."""
+    told = bundle.description.gpu
+    if told is not None and told.phase_rms_rad > AUTO_LIMIT_RAD:
+        raise EngineError(f"it changes the phase by {told.phase_rms_rad:.4f} rad, so only on request")
+    return ON_GPU["tensorrt"](bundle, gpu, may_compile=False)
+
+
+def _onnxruntime_cuda(bundle: Bundle, gpu: GpuPlace, **_: Any) -> Engine:
+    from service.engines.onnxruntime_cuda import OnnxRuntimeCudaEngine
+
+    return OnnxRuntimeCudaEngine(bundle, gpu)
 
 
 def _openvino(bundle: Bundle, threads: int, precision: Precision = "f32") -> Engine:
@@ -127,8 +186,12 @@ def _onnxruntime(bundle: Bundle, threads: int) -> Engine:
     return OnnxRuntimeEngine(bundle, threads)
 
 
-ENGINES: dict[str, Callable[[Bundle, int], Engine]] = {
+ON_GPU: dict[str, Callable[..., Engine]] = {
+    "tensorrt": _tensorrt,
     "onnxruntime-cuda": _onnxruntime_cuda,
+}
+
+ENGINES: dict[str, Callable[[Bundle, int], Engine]] = {
     "openvino": _openvino,
     _EVERYWHERE: _onnxruntime,
 }

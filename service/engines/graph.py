@@ -52,6 +52,13 @@ def as_inferred(names: Sequence[str], arrays: Sequence[NDArray[Any]]) -> Inferre
     return Inferred(**dict(zip(names, planes, strict=True)))
 
 
+def joined(parts: Sequence[Inferred]) -> Inferred:
+    """Return what a network says of several batches, as of one."""
+    first = parts[0]._asdict()
+    names = [name for name in first if first[name] is not None]
+    return Inferred(**{name: np.concatenate([getattr(part, name) for part in parts]) for name in names})
+
+
 def try_batches(engine: Engine) -> None:
     """Run batches of two sizes: a graph that is exported for one cannot take another.
 

@@ -1,4 +1,4 @@
-"""ONNX Runtime, on the CPU or on a GPU."""
+"""ONNX Runtime, on the CPU."""
 
 from __future__ import annotations
 
@@ -79,20 +79,6 @@ class OnnxRuntimeEngine:
         """Refuse a session that fell back: the library only logs when a device's libraries do not load."""
         if self._session.get_providers()[0] != self.provider:
             raise EngineError(f"{self.provider} does not start: are the driver and its libraries there?")
-
-
-class OnnxRuntimeCudaEngine(OnnxRuntimeEngine):
-    """Runs a bundle with ONNX Runtime on the first NVIDIA GPU, or not at all.
-
-    Attributes:
-        bundle: what it runs.
-        backend, device: "onnxruntime", "cuda".
-    """
-
-    device = "cuda"
-    provider = "CUDAExecutionProvider"
-    # TensorFloat-32 keeps 10 bits, too few for the counts of a bright frame
-    provider_options: Mapping[str, str] = {"use_tf32": "0"}
 
 
 def _shapes(nodes: list[Any]) -> dict[str, tuple[Any, ...]]:

@@ -24,7 +24,7 @@ from service.orienting.trial import OrientTrial, Pair, try_orientations
 from service.replay import start_of_file
 from service.scan_run import scan_pixel_m
 from service.streams import AnySource, Role, open_source
-from service.workforce import load_engine
+from service.workforce import gpu_place, load_engine
 
 Events = tuple[Event, ...]
 
@@ -48,7 +48,7 @@ def check_orientation(settings: Settings, wanted: int, timeout_s: float, file: P
         EngineError: the network does not run.
         ScanFileError: the file cannot be read.
     """
-    engine = load_engine(settings.bundle, settings.threads, settings.engine)
+    engine = load_engine(settings.bundle, settings.threads, settings.engine, gpu_place(settings))
     first = FirstFrames(_door(settings, engine.bundle), wanted)
     if file is None:
         _from_streams(settings, first, timeout_s)

@@ -1,51 +1,96 @@
-"""TensorRT for RTX parses and builds what is shipped; it needs no GPU for that."""
+"""TensorRT for RTX parses and compiles what is shipped; it needs no GPU for that."""
 
+import shutil
+from pathlib import Path
+
+import numpy as np
 import onnx
 import pytest
 
 from model.bundle import BUNDLES, load_bundle
+from model.device_graph import add_gpu, device_graph
+from model.scans import open_scan
+from service.engines.graph import checked_outputs
+from service.engines.plan_cache import BatchSizes
+from service.engines.tensorrt_plan import compiled, gpu_graph
+from service.errors import EngineError
 
 trt = pytest.importorskip("tensorrt_rtx", reason="tensorrt-rtx is not installed")
 
-BATCHES = (1, 16, 64)  # least, best, greatest
+pytestmark = pytest.mark.long
+
+STAR = Path(__file__).parents[2] / "service" / "data" / "siemens_star_aps.cxi"
+BATCHES = BatchSizes(1, 16, 64)
 STRONGLY_TYPED = 1 << int(trt.NetworkDefinitionCreationFlag.STRONGLY_TYPED)
 
 
-def with_input_of(bundle, dtype):
-    """Return a bundle's graph, its counts of another type: the first thing that it does is to cast them."""
-    graph = onnx.load(bundle.onnx)
-    graph.graph.input[0].type.tensor_type.elem_type = dtype
-    return graph.SerializeToString()
-
-
-def parsed(graph):
-    """Return builder, network and what the parser has against the graph."""
-    builder = trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
-    network = builder.create_network(STRONGLY_TYPED)
-    parser = trt.OnnxParser(network, builder.logger)
-    parser.parse(graph)
-    return builder, network, [parser.get_error(k).desc() for k in range(parser.num_errors)]
-
-
-@pytest.fixture(params=sorted(BUNDLES.glob("*/model.json")), ids=lambda path: path.parent.name)
+@pytest.fixture(
+    scope="module", params=sorted(BUNDLES.glob("*/model.json")), ids=lambda path: path.parent.name
+)
 def shipped(request):
     return load_bundle(request.param.parent)
 
 
-@pytest.mark.long
-def test_every_shipped_network_becomes_a_tensorrt_engine(shipped):
-    builder, network, errors = parsed(with_input_of(shipped, onnx.TensorProto.INT32))
-    assert errors == []
-    config, profile = builder.create_builder_config(), builder.create_optimization_profile()
-    profile.set_shape("counts", *((frames, 1, *shipped.description.frame_shape) for frames in BATCHES))
-    config.add_optimization_profile(profile)
-    assert builder.build_serialized_network(network, config) is not None
-    outputs = {network.get_output(k).name for k in range(network.num_outputs)}
-    assert outputs >= {"amplitude", "cos", "sin"}
+@pytest.fixture(scope="module")
+def for_gpus(shipped, tmp_path_factory):
+    """The bundle with its graph for GPUs, as `ptycholive export --gpu` writes it."""
+    folder = tmp_path_factory.mktemp("bundles") / "for-gpus"
+    shutil.copytree(shipped.path, folder)
+    with open_scan(STAR) as scan:
+        add_gpu(folder, np.ascontiguousarray(scan.frames(slice(0, None, 64))[:, None]), STAR.name)
+    return load_bundle(folder)
 
 
-@pytest.mark.long
-def test_tensorrt_takes_no_counts_of_16_bits_so_an_engine_has_to_widen_them(shipped):
+@pytest.fixture
+def network():
+    """A network that nothing was parsed into, and its parser."""
+    builder = trt.Builder(trt.Logger(trt.Logger.INTERNAL_ERROR))
+    empty = builder.create_network(STRONGLY_TYPED)
+    return empty, trt.OnnxParser(empty, builder.logger)
+
+
+def errors(parser):
+    return [parser.get_error(k).desc() for k in range(parser.num_errors)]
+
+
+def test_every_shipped_network_becomes_a_tensorrt_engine(for_gpus):
+    assert len(compiled(trt, gpu_graph(for_gpus), BATCHES)) > 1_000_000
+
+
+def test_its_counts_come_as_bytes_and_its_outputs_are_the_described_ones(for_gpus, network):
+    understood, parser = network
+    assert parser.parse(for_gpus.gpu_onnx.read_bytes()), errors(parser)
+    counts = understood.get_input(0)
+    itemsize = np.dtype(for_gpus.description.counts_dtype).itemsize
+    assert counts.dtype == trt.uint8
+    assert tuple(counts.shape) == (-1, 1, *for_gpus.description.frame_shape, itemsize)
+    outputs = [understood.get_output(k) for k in range(understood.num_outputs)]
+    assert {output.dtype for output in outputs} == {trt.float32}
+    shapes = {output.name: tuple(output.shape)[1:] for output in outputs}
+    assert checked_outputs(for_gpus, {"counts": tuple(counts.shape)[1:-1]}, shapes)
+
+
+def test_its_convolutions_are_in_float16_and_its_transforms_in_float32(for_gpus, network):
+    understood, parser = network
+    assert parser.parse(for_gpus.gpu_onnx.read_bytes()), errors(parser)
+    layers = [understood.get_layer(k) for k in range(understood.num_layers)]
+    read = {
+        kind: [layer.get_input(0).dtype for layer in layers if layer.type == kind]
+        for kind in (trt.LayerType.CONVOLUTION, trt.LayerType.MATRIX_MULTIPLY)
+    }
+    told = for_gpus.description.gpu
+    assert read[trt.LayerType.CONVOLUTION].count(trt.float16) == told.convolutions == told.of
+    assert set(read[trt.LayerType.MATRIX_MULTIPLY]) == {trt.float32}
+
+
+@pytest.mark.parametrize("dtype", ["uint8", "uint32"])
+def test_counts_of_other_sizes_can_be_compiled_too(shipped, tmp_path, dtype):
+    graph = tmp_path / "gpu.onnx"
+    onnx.save(device_graph(onnx.load(shipped.onnx), np.dtype(dtype), []), graph)
+    assert len(compiled(trt, graph, BatchSizes(1, 1, 1))) > 1_000_000
+
+
+def test_tensorrt_takes_no_counts_of_16_bits_so_they_have_to_come_as_bytes(shipped):
     assert shipped.description.counts_dtype == "uint16"
-    _, _, errors = parsed(shipped.onnx.read_bytes())
-    assert any("Dtype" in error for error in errors)
+    with pytest.raises(EngineError, match="does not understand"):
+        compiled(trt, shipped.onnx, BATCHES)

@@ -9,13 +9,15 @@ import msgspec
 import numpy as np
 import onnxruntime
 import pytest
+from for_gpus import with_gpu_graph
 
 import service.engines.choice as choice
 from model.bundle import Int8Description, file_sha256, find_bundle, load_bundle, write_description
 from model.scans import open_scan
 from service.engines.choice import Candidate, choose_engine
 from service.engines.onnxruntime import OnnxRuntimeEngine
-from service.errors import EngineError
+from service.engines.places import GpuPlace
+from service.errors import EngineError, NotCompiledError
 
 STAR = Path(__file__).parents[2] / "service" / "data" / "siemens_star_aps.cxi"
 NO_CUDA = "CUDAExecutionProvider" not in onnxruntime.get_available_providers()
@@ -46,15 +48,18 @@ def test_where_only_the_cpu_is_the_choice_says_why_not_the_others(loaded_bundle,
     assert (found.engine.backend, found.engine.device) == ("onnxruntime", "cpu")
     assert [str(candidate) for candidate in found.candidates] == [
         "onnxruntime",
+        f"not tensorrt: {loaded_bundle.path} holds no network for GPUs: "
+        "`ptycholive export BUNDLE --gpu SCAN` writes one",
         "not onnxruntime-cuda: this onnxruntime has no CUDAExecutionProvider",
         "not openvino: openvino is not installed",
     ]
+    assert found.later == ()
 
 
 @pytest.mark.skipif(not NO_CUDA, reason="this onnxruntime can use a GPU")
 def test_an_engine_that_is_asked_for_is_never_replaced_by_another(loaded_bundle, no_openvino):
     with pytest.raises(EngineError, match="no CUDAExecutionProvider"):
-        choose_engine(loaded_bundle, "onnxruntime-cuda", threads=1)
+        choose_engine(loaded_bundle, "onnxruntime-cuda:1", threads=1)
     with pytest.raises(ModuleNotFoundError, match="openvino"):
         choose_engine(loaded_bundle, "openvino", threads=1)
 
@@ -64,8 +69,9 @@ def test_the_fastest_of_those_that_start_is_taken_and_told_first(loaded_bundle, 
     monkeypatch.setattr(choice, "ENGINES", engines)
     found = choose_engine(loaded_bundle, threads=1)
     assert found.engine.backend == "slow by 0.0"
-    assert [candidate.name for candidate in found.candidates] == ["onnxruntime", "slow"]
-    fast, slow = (candidate.rate_hz for candidate in found.candidates)
+    timed = [candidate for candidate in found.candidates if candidate.why_not is None]
+    assert [candidate.name for candidate in timed] == ["onnxruntime", "slow"]
+    fast, slow = (candidate.rate_hz for candidate in timed)
     assert fast > slow
     assert str(found.candidates[1]).endswith("frames/s")
 
@@ -112,7 +118,7 @@ def test_openvino_does_not_cast_or_reshape_counts_in_silence(openvino_engine, co
 
 def test_engines_that_round_more_are_taken_only_when_they_are_asked_for(loaded_bundle):
     looked_at = {candidate.name for candidate in choose_engine(loaded_bundle, threads=1).candidates}
-    assert looked_at == set(choice.ENGINES)
+    assert looked_at == set(choice.ENGINES) | set(choice.ON_GPU)
     assert not looked_at & set(choice.ON_REQUEST)
 
 
@@ -149,10 +155,32 @@ def test_bfloat16_moves_the_shipped_models_phase_a_little():
     assert 1e-4 < np.sqrt(np.square(turned_rad).mean()) < 0.02
 
 
-@pytest.mark.gpu
-@pytest.mark.skipif(NO_CUDA, reason="onnxruntime has no CUDA here: it needs an NVIDIA GPU and [gpu]")
-def test_cuda_says_what_the_cpu_says(loaded_bundle, tiny_engine, tiny_file):
-    counts = tiny_file.frames(slice(0, 16))[:, None]
-    engine = choose_engine(loaded_bundle, "onnxruntime-cuda").engine
-    assert engine.device == "cuda"
-    np.testing.assert_allclose(engine.infer(counts).amplitude, tiny_engine.infer(counts).amplitude, rtol=1e-4)
+@pytest.mark.parametrize(
+    ("name", "number"),
+    [("tensorrt", 3), ("tensorrt:1", 1), ("onnxruntime-cuda", 3), ("onnxruntime-cuda:0", 0)],
+)
+def test_an_engines_name_says_on_which_gpu_it_runs(loaded_bundle, monkeypatch, name, number):
+    asked = []
+    monkeypatch.setitem(choice.ON_GPU, name.partition(":")[0], lambda _, gpu: asked.append(gpu.number))
+    choose_engine(loaded_bundle, name, gpu=GpuPlace(number=3))
+    assert asked == [number]
+
+
+def test_auto_leaves_out_a_gpu_engine_that_changes_the_phase_noticeably(tiny_bundle, tmp_path):
+    bundle = with_gpu_graph(tiny_bundle, tmp_path / "coarse", phase_rms_rad=0.005)
+    found = choose_engine(bundle, threads=1)
+    assert "not tensorrt: it changes the phase by 0.0050 rad, so only on request" in map(
+        str, found.candidates
+    )
+
+
+def test_auto_times_what_runs_where_another_could_be_compiled(loaded_bundle, monkeypatch):
+    def not_yet(*_, may_compile):
+        assert not may_compile
+        raise NotCompiledError("it is not yet compiled for this GPU")
+
+    monkeypatch.setattr(choice, "ENGINES", {"onnxruntime": slowed(0.0)})
+    monkeypatch.setitem(choice.ON_GPU, "tensorrt", not_yet)
+    found = choose_engine(loaded_bundle, threads=1)
+    assert found.later == ("tensorrt",)
+    assert found.candidates[0].rate_hz > 0
