@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
 from typing import Any
 
 import numpy as np
@@ -16,7 +15,7 @@ from service.errors import EngineError
 
 
 class OnnxRuntimeEngine:
-    """Runs a bundle with ONNX Runtime.
+    """Runs a bundle with ONNX Runtime on the CPU.
 
     Attributes:
         bundle: what it runs.
@@ -25,8 +24,6 @@ class OnnxRuntimeEngine:
 
     backend = "onnxruntime"
     device = "cpu"
-    provider = "CPUExecutionProvider"
-    provider_options: Mapping[str, str] = {}
 
     def __init__(self, bundle: Bundle, threads: int = 0) -> None:
         """Load the network.
@@ -39,21 +36,19 @@ class OnnxRuntimeEngine:
             EngineError: the graph does not load, or is not the one that its description tells of.
         """
         self.bundle = bundle
-        self._refuse_without_provider()
         options = onnxruntime.SessionOptions()
         options.intra_op_num_threads = threads or cores()
         # Threads that spin between the operators of a run make it faster, the more so the fewer its frames;
         # between runs they would take the cores from receiving, stitching and the page.
         options.add_session_config_entry("session.force_spinning_stop", "1")
-        # On the CPU a plan of the memory for each size of batch is no faster, and holds as much once more.
-        options.enable_mem_pattern = self.device != "cpu"
+        # A plan of the memory for each size of batch is no faster, and holds as much once more.
+        options.enable_mem_pattern = False
         try:
             self._session = onnxruntime.InferenceSession(
-                bundle.onnx, options, providers=[(self.provider, dict(self.provider_options))]
+                bundle.onnx, options, providers=["CPUExecutionProvider"]
             )
         except Exception as error:  # the library's errors have no base of their own
             raise EngineError(f"{bundle.onnx} does not load: {one_line(error)}") from error
-        self._refuse_another_device()
         self._outputs = checked_outputs(
             bundle, _shapes(self._session.get_inputs()), _shapes(self._session.get_outputs())
         )
@@ -70,15 +65,6 @@ class OnnxRuntimeEngine:
         except Exception as error:
             raise EngineError(f"{self.bundle.onnx} does not run: {one_line(error)}") from error
         return as_inferred(self._outputs, [np.asarray(array) for array in arrays])
-
-    def _refuse_without_provider(self) -> None:
-        if self.provider not in onnxruntime.get_available_providers():
-            raise EngineError(f"this onnxruntime has no {self.provider}")
-
-    def _refuse_another_device(self) -> None:
-        """Refuse a session that fell back: the library only logs when a device's libraries do not load."""
-        if self._session.get_providers()[0] != self.provider:
-            raise EngineError(f"{self.provider} does not start: are the driver and its libraries there?")
 
 
 def _shapes(nodes: list[Any]) -> dict[str, tuple[Any, ...]]:

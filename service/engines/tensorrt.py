@@ -3,23 +3,20 @@
 from __future__ import annotations
 
 import logging
-from concurrent.futures import Future
 from pathlib import Path
 from typing import Any, Final
 
 import numpy as np
-from numpy.typing import NDArray
 
 from model.bundle import Bundle
-from service.engine import Inferred
 from service.engines.cuda import Gpu
-from service.engines.graph import Shape, blank_frames, checked_outputs, joined, one_line, try_batches
-from service.engines.pipeline import OFTEN, Pipeline
+from service.engines.gpu_engine import INPUT, GpuEngine
+from service.engines.graph import Shape, blank_frames, checked_outputs, one_line, try_batches
+from service.engines.pipeline import OFTEN
 from service.engines.places import GpuPlace
 from service.engines.plan_cache import PlanCache, PlanKey
-from service.engines.tensorrt_lane import TensorRtLane
+from service.engines.tensorrt_lane import TensorRtLane, tensors_of
 from service.engines.tensorrt_plan import (
-    INPUT,
     Heard,
     Library,
     Stopped,
@@ -36,7 +33,7 @@ LANES: Final = 3
 """Batches on the way: one is copied in, one computed, one copied back."""
 
 
-class TensorRtEngine:
+class TensorRtEngine(GpuEngine):
     """Runs a bundle's graph for GPUs with TensorRT, or with TensorRT for RTX where that is installed.
 
     Attributes:
@@ -45,8 +42,6 @@ class TensorRtEngine:
         device: "cuda:0", with the GPU's number.
         room: batches that it has on their way.
     """
-
-    room = LANES
 
     def __init__(
         self,
@@ -71,10 +66,7 @@ class TensorRtEngine:
         graph = gpu_graph(bundle)
         gpu = Gpu(place.number)
         trt = tensorrt_library()
-        self.bundle = bundle
         self.backend = f"{trt.__name__.replace('_', '-')}-float16"
-        self.device = f"cuda:{gpu.number}"
-        self._greatest = place.batches.greatest
         gpu.use()
         key = plan_key(bundle, gpu.name, gpu.capability, trt, place)
         heard = Heard(trt)
@@ -82,41 +74,12 @@ class TensorRtEngine:
         engine = self._loaded(trt, graph, key, PlanCache(place.cache.expanduser()), may_compile, stopped)
         if engine is None:
             raise heard.refusal(f"TensorRT does not load what it compiled of {graph}")
-        self._outputs = _checked(bundle, trt, engine)
-        lanes = [TensorRtLane(trt, engine, gpu, self._greatest, self._outputs, heard) for _ in range(LANES)]
-        self._pipeline = Pipeline(lanes)
+        wanted, greatest = _checked(bundle, trt, engine), place.batches.greatest
+        lanes = [TensorRtLane(trt, engine, gpu, greatest, wanted, heard) for _ in range(LANES)]
+        super().__init__(bundle, gpu, greatest, lanes)
         try_batches(self)
         for _ in range(LANES * OFTEN):  # then the usual batch is a graph, in every lane
             self.infer(blank_frames(bundle, place.batch_frames))
-
-    def infer(self, counts: NDArray[Any]) -> Inferred:
-        """Return what the network says of raw counts (n, 1, H, W), in batches as large as it takes.
-
-        Raises:
-            EngineError: the run failed, or the counts are not of the graph's shape or dtype.
-        """
-        parts = [self._begun(counts[k : k + self._greatest]) for k in range(0, len(counts), self._greatest)]
-        found = [part.result() for part in parts]
-        return found[0] if len(found) == 1 else joined(found)
-
-    def submit(self, counts: NDArray[Any]) -> Future[Inferred]:
-        """Have raw counts (n, 1, H, W) run; wait only while `room` batches are on their way."""
-        if len(counts) > self._greatest:
-            raise EngineError(f"a batch of {len(counts)} frames: the engine takes {self._greatest}")
-        return self._begun(counts)
-
-    def close(self) -> None:
-        """Wait for what is on its way."""
-        self._pipeline.close()
-
-    def _begun(self, counts: NDArray[Any]) -> Future[Inferred]:
-        told = self.bundle.description
-        if counts.dtype != told.counts_dtype or counts.shape[1:] != (1, *told.frame_shape):
-            raise EngineError(
-                f"TensorRT does not run: {counts.dtype} {counts.shape} given, "
-                f"{told.counts_dtype} of {told.frame_shape} taken"
-            )
-        return self._pipeline.submit(counts)
 
     def _loaded(
         self,
@@ -170,8 +133,8 @@ def compiled_plan(
 def _checked(bundle: Bundle, trt: Library, engine: Any) -> list[str]:
     """Return the outputs to ask for, if the engine is of the graph that the bundle describes."""
     shapes: dict[Any, dict[str, Shape]] = {trt.TensorIOMode.INPUT: {}, trt.TensorIOMode.OUTPUT: {}}
-    for name in map(engine.get_tensor_name, range(engine.num_io_tensors)):
-        shapes[engine.get_tensor_mode(name)][name] = tuple(engine.get_tensor_shape(name))[1:]
+    for name, tensor in tensors_of(trt, engine).items():
+        shapes[engine.get_tensor_mode(name)][name] = tensor.shape
     inputs = shapes[trt.TensorIOMode.INPUT]
     itemsize = np.dtype(bundle.description.counts_dtype).itemsize
     if inputs.get(INPUT, ())[-1:] == (itemsize,):

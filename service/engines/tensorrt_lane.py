@@ -1,8 +1,4 @@
-"""A lane of a GPU that TensorRT runs in: a batch is copied in, computed and copied back on one stream.
-
-Lanes have streams of their own, so one's copies overlap with the other's kernels. A batch of a usual size is
-launched as one CUDA graph: copies, kernels and all.
-"""
+"""A lane of a GPU that TensorRT runs in. A usual batch is one CUDA graph: copies, kernels and all."""
 
 from __future__ import annotations
 
@@ -14,17 +10,16 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.count_bytes import as_bytes
-from service.engine import Inferred
 from service.engines.cuda import Gpu, Graph
-from service.engines.graph import as_inferred
+from service.engines.gpu_engine import INPUT, GpuLane, Tensor
 from service.engines.pipeline import UsualSizes
-from service.engines.tensorrt_plan import INPUT, Heard, Library, has_own_graphs
+from service.engines.tensorrt_plan import Heard, Library, has_own_graphs
 from service.errors import EngineError
 
 log = logging.getLogger("ptycholive")
 
 
-class TensorRtLane:
+class TensorRtLane(GpuLane):
     """Memory, a stream and the contexts of a compiled engine.
 
     Args:
@@ -42,55 +37,37 @@ class TensorRtLane:
     def __init__(
         self, trt: Library, engine: Any, gpu: Gpu, greatest: int, wanted: Sequence[str], heard: Heard
     ) -> None:
-        self._trt, self._engine, self._gpu, self._heard = trt, engine, gpu, heard
-        self._wanted = tuple(wanted)
-        shapes = {
-            name: (greatest, *tuple(engine.get_tensor_shape(name))[1:])
-            for name in map(engine.get_tensor_name, range(engine.num_io_tensors))
-        }
-        self._host = {
-            name: gpu.pinned(shape, trt.nptype(engine.get_tensor_dtype(name)))
-            for name, shape in shapes.items()
-        }
-        self._device = {name: gpu.memory(array.nbytes) for name, array in self._host.items()}
-        self._stream = gpu.stream()
-        self._activations = gpu.memory(engine.device_memory_size_v2)  # contexts of a lane take turns
+        super().__init__(gpu, gpu.stream(), greatest, tensors_of(trt, engine), wanted)
+        self._trt, self._engine, self._heard = trt, engine, heard
+        self._activations = gpu.memory(engine.device_memory_size_v2)  # the contexts of a lane take turns
         self._graphs: dict[int, Graph] = {}
         self._captured: list[Any] = []  # contexts, as long as their graphs
         self._usual = UsualSizes()
         self._captures = not has_own_graphs(trt)
-        self._any = self._context()
-        self._frames = 0
+        self._any = self._running = self._context()
 
-    def begin(self, counts: NDArray[Any]) -> None:
-        """Have a batch (n, 1, H, W) computed.
+    def as_taken(self, counts: NDArray[Any]) -> NDArray[Any]:
+        """Return counts (n, 1, H, W) as bytes (n, 1, H, W, itemsize)."""
+        return as_bytes(counts)
+
+    def ask(self, frames: int) -> None:
+        """Have the batch computed, by its graph where its size is a usual one.
 
         Raises:
-            EngineError: the GPU or the library refuses.
+            EngineError: the library refuses.
         """
-        self._gpu.use()
-        self._frames = frames = len(counts)
-        np.copyto(self._host[INPUT][:frames], as_bytes(counts))
         if frames in self._graphs:
-            self._stream.launch(self._graphs[frames])
+            self.stream.launch(self._graphs[frames])
         elif self._captures and self._usual.are_with(frames):
             self._capture(frames)
         else:
             self._bind(self._any, frames)
-            self._ask(self._any, frames)
-        self._stream.mark()
+            super().ask(frames)
 
-    def finish(self) -> Inferred:
-        """Wait for the batch; return what the network says.
-
-        Raises:
-            EngineError: the GPU failed.
-        """
-        self._gpu.use()
-        self._stream.wait()
-        # copied: the lane takes the next batch
-        arrays = [self._host[name][: self._frames].copy() for name in self._wanted]
-        return as_inferred(self._wanted, arrays)
+    def compute(self, frames: int) -> None:
+        """Have the context run that is bound to so many frames."""
+        if not self._running.execute_async_v3(self.stream.handle):
+            raise self._heard.refusal("TensorRT does not run")
 
     def _capture(self, frames: int) -> None:
         """Compute the batch with a context of its own, and keep its graph: a captured context stays as it is.
@@ -99,40 +76,47 @@ class TensorRtLane:
         """
         context = self._context()
         self._bind(context, frames)
-        self._ask(context, frames)
+        super().ask(frames)
         try:
-            self._graphs[frames] = self._stream.captured(lambda: self._ask(context, frames))
+            self._graphs[frames] = self.stream.captured(lambda: super(TensorRtLane, self).ask(frames))
             self._captured.append(context)
         except EngineError as error:
             self._captures = False
             log.warning("TensorRT goes on without CUDA graphs: %s", error)
 
     def _context(self) -> Any:
-        if has_own_graphs(self._trt):
-            context = self._engine.create_execution_context(_with_graphs(self._trt, self._engine))
-        else:
-            by_lane = self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
-            context = self._engine.create_execution_context(by_lane)
+        own_graphs = has_own_graphs(self._trt)
+        how = (
+            _with_graphs(self._trt, self._engine)
+            if own_graphs
+            else self._trt.ExecutionContextAllocationStrategy.USER_MANAGED
+        )
+        context = self._engine.create_execution_context(how)
         if context is None:
             raise self._heard.refusal("TensorRT gives no context: has the GPU the memory?")
-        if not has_own_graphs(self._trt):
+        if not own_graphs:
             context.set_device_memory(self._activations.address, self._engine.device_memory_size_v2)
-        context.set_optimization_profile_async(0, self._stream.handle)
+        context.set_optimization_profile_async(0, self.stream.handle)
         return context
 
     def _bind(self, context: Any, frames: int) -> None:
-        if not context.set_input_shape(INPUT, (frames, *self._host[INPUT].shape[1:])):
+        """Have a context run next, on so many frames."""
+        self._running = context
+        if not context.set_input_shape(INPUT, (frames, *self.host[INPUT].shape[1:])):
             raise self._heard.refusal(f"TensorRT takes no batch of {frames}")
-        for name, memory in self._device.items():
+        for name, memory in self.device.items():
             context.set_tensor_address(name, memory.address)
 
-    def _ask(self, context: Any, frames: int) -> None:
-        """Copy in, compute, copy back: asked for, not waited for."""
-        self._stream.copy_in(self._device[INPUT], self._host[INPUT][:frames])
-        if not context.execute_async_v3(self._stream.handle):
-            raise self._heard.refusal("TensorRT does not run")
-        for name in self._wanted:
-            self._stream.copy_out(self._host[name][:frames], self._device[name])
+
+def tensors_of(trt: Library, engine: Any) -> dict[str, Tensor]:
+    """Return the inputs and outputs of a compiled engine by name."""
+    names = map(engine.get_tensor_name, range(engine.num_io_tensors))
+    return {
+        name: Tensor(
+            tuple(engine.get_tensor_shape(name))[1:], np.dtype(trt.nptype(engine.get_tensor_dtype(name)))
+        )
+        for name in names
+    }
 
 
 def _with_graphs(trt: Library, engine: Any) -> Any:

@@ -20,7 +20,6 @@ Stopped = Callable[[], bool]
 Library = Any  # `tensorrt` or `tensorrt_rtx`: the same interface, neither has types
 
 _LIBRARIES: Final = ("tensorrt", "tensorrt_rtx")
-INPUT: Final = "counts"
 
 
 def gpu_graph(bundle: Bundle) -> Path:
@@ -108,7 +107,7 @@ def compiled(trt: Library, graph: Path, batches: BatchSizes, stopped: Stopped = 
     config.clear_flag(trt.BuilderFlag.TF32)
     shape = tuple(network.get_input(0).shape)[1:]
     sizes = (batches.least, batches.typical, batches.greatest)
-    profile.set_shape(INPUT, *((frames, *shape) for frames in sizes))
+    profile.set_shape(network.get_input(0).name, *((frames, *shape) for frames in sizes))
     config.add_optimization_profile(profile)
     config.progress_monitor = monitor = _monitor(trt, stopped)
     plan = builder.build_serialized_network(network, config)

@@ -2,17 +2,20 @@
 
 import threading
 from concurrent.futures import ThreadPoolExecutor
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
 from waiting import until
 
-from service.engines.pipeline import OFTEN, Pipeline, UsualSizes
+from service.engines.gpu_engine import GpuEngine
+from service.engines.pipeline import OFTEN, UsualSizes
 from service.errors import EngineError
 from service.pool import as_pool, beside_others
 
 FRAMES = 64
 LANES = 3
+GREATEST = 16
 END_S = 3.0
 
 
@@ -22,12 +25,12 @@ class HostLane:
     def __init__(self, engine, may_compute):
         self._engine = engine
         self._may_compute = may_compute
-        self._memory = np.empty((16, 1, 32, 32), np.uint16)
+        self._memory = np.empty((GREATEST, 1, 32, 32), np.uint16)
         self._stream = ThreadPoolExecutor(1)
 
     def begin(self, counts):
-        if counts.dtype != np.uint16:
-            raise EngineError("the device takes counts of 16 bits")
+        if counts.min() == np.iinfo(np.uint16).max:
+            raise EngineError("the device refuses frames without a valid pixel")
         self._memory[: len(counts)] = counts  # were the last batch still computed, this would spoil it
         self._found = self._stream.submit(self._compute, len(counts))
 
@@ -41,20 +44,16 @@ class HostLane:
         return self._found.result()
 
 
-class HostEngine:
+class HostEngine(GpuEngine):
     """An engine on that device."""
 
-    room = LANES
+    backend = "onnxruntime"
 
     def __init__(self, engine):
-        self.bundle, self.backend, self.device = engine.bundle, engine.backend, "this memory"
         self.may_compute = threading.Event()
         self.may_compute.set()
-        self._pipeline = Pipeline([HostLane(engine, self.may_compute) for _ in range(LANES)])
-        self.submit, self.close = self._pipeline.submit, self._pipeline.close
-
-    def infer(self, counts):
-        return self.submit(counts).result()
+        lanes = [HostLane(engine, self.may_compute) for _ in range(LANES)]
+        super().__init__(engine.bundle, SimpleNamespace(number=0), GREATEST, lanes)
 
 
 @pytest.fixture
@@ -96,7 +95,7 @@ def test_batches_come_back_in_the_order_in_which_they_went(device, batches):
     assert came == sorted(came)
 
 
-@pytest.mark.parametrize("harm", [lambda batch: batch.astype(np.float32), np.zeros_like])
+@pytest.mark.parametrize("harm", [lambda batch: np.full_like(batch, 65535), np.zeros_like])
 def test_a_device_that_refuses_or_fails_with_batches_takes_the_next_ones(device, batches, harm):
     refused = [device.submit(harm(batch)) for batch in batches[: 2 * LANES]]
     for tiles in refused:
@@ -119,19 +118,22 @@ def test_the_journey_hands_a_device_as_many_batches_as_it_has_lanes(device, tiny
     assert as_pool(tiny_engine).most < LANES
 
 
-def test_counts_that_a_device_refuses_fail_one_batch_of_the_pool(device, batches, tiny_engine):
-    class Strict(HostEngine):
-        def __init__(self, engine):
-            super().__init__(engine)
-            self.submit = self.refuse
+def test_more_frames_than_a_batch_come_back_as_one(device, tiny_file, tiny_engine):
+    counts = tiny_file.frames(slice(0, FRAMES))[: 3 * GREATEST + 5, None]
+    together, alone = device.infer(counts), tiny_engine.infer(counts)
+    np.testing.assert_array_equal(together.amplitude, alone.amplitude)
+    assert together.residual is None
+    with pytest.raises(EngineError, match="the engine takes 16"):
+        device.submit(counts)
 
-        def refuse(self, counts):
-            raise EngineError("takes no such counts")
 
-    pool = as_pool(Strict(tiny_engine))
+@pytest.mark.parametrize("counts", [np.zeros((4, 1, 32, 40), "<u2"), np.zeros((4, 1, 32, 32), np.float32)])
+def test_counts_of_another_kind_fail_their_batch_and_no_other(device, batches, counts):
+    pool = as_pool(device)
     for _ in range(2 * LANES):
-        with pytest.raises(EngineError, match="no such counts"):
-            pool.infer(batches[0])
+        with pytest.raises(EngineError, match=r"given, uint16 of \(32, 32\) taken"):
+            pool.infer(counts)
+    assert pool.infer(batches[0]).amplitude.shape == (4, 16, 16)
 
 
 def test_only_sizes_that_come_again_and_again_are_worth_a_graph():
