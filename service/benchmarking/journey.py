@@ -12,9 +12,12 @@ from itertools import count
 from pathlib import Path
 from typing import Final
 
+import msgspec
 import zmq
 
 from service.app import App
+from service.benchmarking.timing import BATCH
+from service.engines.choice import AUTO
 from service.errors import ConfigError
 from service.loopback import detector, endpoints, loopback_settings
 from service.scan_run import ScanRun
@@ -34,12 +37,16 @@ class Subject:
         bundle: model.
         threads: of the engine; 0: one a core.
         frames: of the scan that are streamed; None: all.
+        engine: that runs it.
+        batch_frames: frames of a batch.
     """
 
     scan: Path
     bundle: str
     threads: int = 0
     frames: int | None = None
+    engine: str = AUTO
+    batch_frames: int = BATCH
 
 
 class Stand:
@@ -79,7 +86,11 @@ class Stand:
 def stand(subject: Subject) -> Iterator[Stand]:
     """Run the service on free ports, its results thrown away."""
     with tempfile.TemporaryDirectory() as folder:
-        settings = loopback_settings(subject.bundle, folder, threads=subject.threads)
+        settings = msgspec.structs.replace(
+            loopback_settings(subject.bundle, folder, threads=subject.threads),
+            engine=subject.engine,
+            batch_frames=subject.batch_frames,
+        )
         with serving(settings) as (app, _):
             yield Stand(app, subject)
 

@@ -137,6 +137,10 @@ class Stream:
         kind = _runtime().cudaMemcpyKind.cudaMemcpyDeviceToHost
         self._copy(array.ctypes.data, memory.address, array.nbytes, kind)
 
+    def copy_within(self, to: Memory, of: Memory, nbytes: int) -> None:
+        """Copy from memory of the GPU to other memory of it."""
+        self._copy(to.address, of.address, nbytes, _runtime().cudaMemcpyKind.cudaMemcpyDeviceToDevice)
+
     def mark(self) -> None:
         """Note that all that was asked for so far is a whole."""
         _done(_runtime().cudaEventRecord(self._mark, self._stream))

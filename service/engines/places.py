@@ -4,11 +4,8 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Final
 
 from service.engines.plan_cache import BatchSizes
-
-_GREATEST: Final = 64  # frames of a batch that an engine takes at least
 
 
 @dataclass(frozen=True, slots=True)
@@ -19,16 +16,18 @@ class GpuPlace:
         number: of the GPU, from 0.
         cache: folder of engines that were compiled for a GPU.
         batch_frames: frames of a usual batch.
+        most: frames of the largest batch, where the usual one is not larger.
     """
 
     number: int = 0
     cache: Path = Path("~/.cache/ptycholive")
     batch_frames: int = 16
+    most: int = 64
 
     @property
     def batches(self) -> BatchSizes:
         """The sizes of batches to compile for."""
-        return BatchSizes(1, self.batch_frames, max(self.batch_frames, _GREATEST))
+        return BatchSizes(1, self.batch_frames, max(self.batch_frames, self.most))
 
 
 def name_and_number(engine: str) -> tuple[str, int | None]:

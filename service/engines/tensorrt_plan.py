@@ -97,7 +97,7 @@ def compiled(trt: Library, graph: Path, batches: BatchSizes, stopped: Stopped = 
     heard = Heard(trt)
     try:
         builder = trt.Builder(heard.logger)
-        network = builder.create_network(_strongly_typed(trt))
+        network = builder.create_network(strongly_typed(trt))
         config, profile = builder.create_builder_config(), builder.create_optimization_profile()
     except TypeError as error:  # the library gave nothing
         raise heard.refusal("TensorRT does not start: are the driver and the GPU there?") from error
@@ -118,7 +118,7 @@ def compiled(trt: Library, graph: Path, batches: BatchSizes, stopped: Stopped = 
     return bytes(plan)
 
 
-def _strongly_typed(trt: Library) -> int:
+def strongly_typed(trt: Library) -> int:
     """Return the flags of a network whose types are the graph's; later releases know no other."""
     flag = getattr(trt.NetworkDefinitionCreationFlag, "STRONGLY_TYPED", None)
     return 0 if flag is None else 1 << int(flag)

@@ -16,9 +16,10 @@ import torch
 from numpy.typing import NDArray
 
 from model.bundle import Bundle, find_bundle, load_bundle
+from model.graph_costs import graph_costs
 from model.scans import open_scan
 from training.peers.naive_script import NaiveScript, Told
-from training.peers.networks import Peer, operations_of, published_networks
+from training.peers.networks import Peer, published_networks
 
 _SIDE = 2048  # of the matrices that the peak is measured with
 _PRODUCTS = 5
@@ -97,7 +98,7 @@ def main(scan: Path, bundle: str, threads: int, frames: int, batch: int, device:
         told = {
             "networks": [peer.name for peer in peers],
             "operations": {peer.name: peer.operations for peer in peers}
-            | {verified.description.name: operations_of(verified.onnx)},
+            | {verified.description.name: graph_costs(verified.onnx).all_operations},
             "peak_flop_per_s": peak_flop_per_s(device),
             "script": None if script is None else peers[0].name,
             "endpoints": None if script is None else script.endpoints,

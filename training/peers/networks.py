@@ -5,21 +5,19 @@ Their weights are random: what they say is of no use, what it takes is the same.
 
 from __future__ import annotations
 
-import math
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Final
+from typing import Final
 
 import numpy as np
-import onnx
 import onnxruntime
 import torch
 from numpy.typing import NDArray
-from onnx import shape_inference
 from torch import nn
 
 from model.export import write_onnx
+from model.graph_costs import graph_costs
 from model.network import NetworkConfig
 from model.sadgs import SadgsConfig
 from training.methods import METHODS
@@ -27,7 +25,6 @@ from training.methods import METHODS
 PUBLISHED: Final = {"PtychoNN": "ptychonn", "the paper's network": "paper"}
 _OUTPUTS: Final = {"ptychonn": ("amplitude", "phase_rad"), "paper": ("amplitude", "cos", "sin")}
 _PROVIDERS: Final = {"cpu": "CPUExecutionProvider", "cuda": "CUDAExecutionProvider"}
-_TIMES_AND_PLUS: Final = 2
 _PERCENTILE_COUNTS: Final = 500.0  # of no consequence for what it takes
 
 Float32 = NDArray[np.float32]
@@ -79,7 +76,7 @@ def published_networks(frame_shape: tuple[int, int], threads: int, device: str, 
         network = _Said(METHODS[method].build(config), _OUTPUTS[method]).eval()
         graph = folder / f"{method}.onnx"
         write_onnx(network, torch.zeros(2, 1, *frame_shape), graph, network.outputs)
-        operations = operations_of(graph)
+        operations = graph_costs(graph).all_operations
         peers.append(Peer(f"{name}, torch", in_torch(network.to(device), device), operations))
         peers.append(Peer(f"{name}, onnxruntime", _on_onnxruntime(graph, threads, device), operations))
     return peers
@@ -93,30 +90,6 @@ def in_torch(network: nn.Module, device: str) -> Run:
             return [plane.cpu().numpy() for plane in network(torch.from_numpy(counts).to(device))]
 
     return run
-
-
-def operations_of(graph: Path) -> float:
-    """Return what the convolutions and matrix products of a graph take a frame; two for each multiplication.
-
-    Args:
-        graph: ONNX file whose only input's first axis is the frames.
-    """
-    model = onnx.load(graph)
-    model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
-    inferred = shape_inference.infer_shapes(model, data_prop=True).graph
-    shapes = {value.name: _shape(value) for value in (*inferred.value_info, *inferred.output)}
-    shapes |= {weights.name: list(weights.dims) for weights in inferred.initializer}
-    products = 0
-    for node in inferred.node:
-        if node.op_type == "Conv":
-            products += math.prod(shapes[node.output[0]]) * math.prod(shapes[node.input[1]][1:])
-        elif node.op_type == "MatMul":
-            products += math.prod(shapes[node.output[0]]) * shapes[node.input[1]][-2]
-    return float(_TIMES_AND_PLUS * products)
-
-
-def _shape(value: Any) -> list[int]:
-    return [axis.dim_value for axis in value.type.tensor_type.shape.dim]
 
 
 def _on_onnxruntime(graph: Path, threads: int, device: str) -> Run:

@@ -3,24 +3,13 @@ from contextlib import closing
 
 import numpy as np
 import pytest
-import torch
 
-from model.export import write_onnx
 from model.scans import open_scan
 from service.loopback import detector
-from training.judging.predictor import count_macs
 from training.peers.naive_script import NaiveScript, Told
-from training.peers.networks import operations_of, published_networks
+from training.peers.networks import published_networks
 
 OBJECT_PIXEL_M = 1e-8
-
-
-def test_operations_of_a_graph_are_those_that_torch_counts(tmp_path):
-    network = torch.nn.Sequential(
-        torch.nn.Conv2d(1, 4, 3, padding=1), torch.nn.ReLU(), torch.nn.Conv2d(4, 2, 1)
-    )
-    write_onnx(network, torch.zeros(2, 1, 8, 8), tmp_path / "two.onnx", ["planes"])
-    assert operations_of(tmp_path / "two.onnx") == 2 * count_macs(network, (8, 8))
 
 
 def test_torch_and_onnxruntime_run_the_same_published_networks(tmp_path):
