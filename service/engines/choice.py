@@ -121,7 +121,10 @@ def _named(bundle: Bundle, name: str, threads: int, gpu: GpuPlace) -> Engine:
     base, number = name_and_number(name)
     if base in ON_GPU:
         return ON_GPU[base](bundle, gpu if number is None else replace(gpu, number=number))
-    return (ENGINES | ON_REQUEST)[name](bundle, threads)
+    on_cpu = ENGINES | ON_REQUEST
+    if name not in on_cpu:
+        raise EngineError(f"there is no engine {name!r}: {', '.join((*ON_GPU, *on_cpu))}")
+    return on_cpu[name](bundle, threads)
 
 
 def _automatic(bundle: Bundle, threads: int, gpu: GpuPlace) -> Iterator[tuple[str, Callable[[], Engine]]]:

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 import re
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -69,11 +70,14 @@ class PlanCache:
     """Compiled engines in a folder; it may be emptied at any time.
 
     Args:
-        folder: made when the first engine is kept.
+        folder: made when the first engine is kept; "~" is the user's home.
     """
 
     def __init__(self, folder: Path) -> None:
-        self._folder = folder
+        try:
+            self._folder = folder.expanduser()
+        except RuntimeError:  # a user without a home
+            self._folder = Path(tempfile.gettempdir(), "ptycholive")
 
     def find(self, key: PlanKey) -> bytes | None:
         """Return a compiled engine; None: there is none, or its file is damaged."""

@@ -71,7 +71,7 @@ class TensorRtEngine(GpuEngine):
         key = plan_key(bundle, gpu.name, gpu.capability, trt, place)
         heard = Heard(trt)
         self._runtime = trt.Runtime(heard.logger)  # lives as long as its engine
-        engine = self._loaded(trt, graph, key, PlanCache(place.cache.expanduser()), may_compile, stopped)
+        engine = self._loaded(trt, graph, key, PlanCache(place.cache), may_compile, stopped)
         if engine is None:
             raise heard.refusal(f"TensorRT does not load what it compiled of {graph}")
         wanted, greatest = _checked(bundle, trt, engine), place.batches.greatest

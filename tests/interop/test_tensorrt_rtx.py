@@ -1,6 +1,7 @@
 """TensorRT for RTX parses and compiles what is shipped; it needs no GPU for that."""
 
 import shutil
+import threading
 from pathlib import Path
 
 import numpy as np
@@ -55,6 +56,21 @@ def errors(parser):
 
 def test_every_shipped_network_becomes_a_tensorrt_engine(for_gpus):
     assert len(compiled(trt, gpu_graph(for_gpus), BATCHES)) > 1_000_000
+
+
+def test_the_stream_goes_on_while_an_engine_is_compiled(for_gpus):
+    done, turns = threading.Event(), []
+
+    def stream():
+        while not done.wait(1e-3):
+            turns.append(None)
+
+    beside = threading.Thread(target=stream)
+    beside.start()
+    compiled(trt, gpu_graph(for_gpus), BATCHES)
+    done.set()
+    beside.join()
+    assert len(turns) > 100  # were the interpreter's lock held, there would be two or three
 
 
 def test_its_counts_come_as_bytes_and_its_outputs_are_the_described_ones(for_gpus, network):

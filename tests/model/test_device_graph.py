@@ -154,6 +154,19 @@ def test_the_cost_is_taken_with_every_rounding_that_a_gpu_makes():
     assert (found != exact).any()
 
 
+def test_onnxruntime_by_itself_leaves_roundings_out_and_so_cannot_tell_the_cost():
+    counts = np.array([[[[3, 515], [777, 1001]]]], np.uint16)
+    emulated, as_it_is = (
+        run(
+            device_graph(one_convolution(1 / 3), counts.dtype, ["planes"], emulated=emulated),
+            counts=as_bytes(counts),
+        )
+        for emulated in (True, False)
+    )
+    exact = counts.astype(np.float32) * np.float32(np.float16(1 / 3))
+    assert np.abs(as_it_is - exact).max() < np.abs(emulated - exact).max()
+
+
 def test_a_convolution_whose_planes_grow_large_stays_in_float32():
     counts = np.full((3, 1, 2, 2), LARGEST / 2, np.uint16)
     assert small_convolutions(one_convolution(1.0), counts) == ["planes"]

@@ -155,6 +155,12 @@ def test_bfloat16_moves_the_shipped_models_phase_a_little():
     assert 1e-4 < np.sqrt(np.square(turned_rad).mean()) < 0.02
 
 
+@pytest.mark.parametrize("name", ["openvino:1", "tensorflow", "auto:0"])
+def test_an_engine_that_nobody_knows_is_refused_with_those_that_are_known(loaded_bundle, name):
+    with pytest.raises(EngineError, match=f"no engine '{name}': tensorrt, onnxruntime-cuda, openvino"):
+        choose_engine(loaded_bundle, name)
+
+
 @pytest.mark.parametrize(
     ("name", "number"),
     [("tensorrt", 3), ("tensorrt:1", 1), ("onnxruntime-cuda", 3), ("onnxruntime-cuda:0", 0)],

@@ -1,6 +1,7 @@
 """Engines that were compiled for a GPU, in files: found again for the same graph, GPU, library and sizes."""
 
 import dataclasses
+from pathlib import Path
 
 import pytest
 
@@ -66,6 +67,12 @@ def test_a_folder_that_cannot_be_written_is_named_with_the_setting(tmp_path):
     (tmp_path / "file").write_text("no folder")
     with pytest.raises(EngineError, match=r"cannot keep the compiled engine in .*: set engine_cache"):
         PlanCache(tmp_path / "file").keep(KEY, b"compiled")
+
+
+def test_a_home_is_found_by_its_sign(tmp_path, monkeypatch):
+    monkeypatch.setenv("HOME", str(tmp_path))
+    PlanCache(Path("~/engines")).keep(KEY, b"compiled")
+    assert [file.name for file in (tmp_path / "engines").iterdir()] == [KEY.file_name]
 
 
 @pytest.mark.parametrize("sizes", [(0, 1, 2), (2, 1, 3), (1, 3, 2)])
