@@ -8,7 +8,6 @@ from __future__ import annotations
 
 import hashlib
 import re
-import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Final
@@ -70,14 +69,20 @@ class PlanCache:
     """Compiled engines in a folder; it may be emptied at any time.
 
     Args:
-        folder: made when the first engine is kept; "~" is the user's home.
+        folder: made when the first engine is kept; "~" is the user's home. Nobody else may write to it: what
+            it holds runs on the GPU.
+
+    Raises:
+        EngineError: the user has no home.
     """
 
     def __init__(self, folder: Path) -> None:
         try:
             self._folder = folder.expanduser()
-        except RuntimeError:  # a user without a home
-            self._folder = Path(tempfile.gettempdir(), "ptycholive")
+        except RuntimeError as error:
+            raise EngineError(
+                "this user has no home to keep compiled engines in: set engine_cache"
+            ) from error
 
     def find(self, key: PlanKey) -> bytes | None:
         """Return a compiled engine; None: there is none, or its file is damaged."""
@@ -96,7 +101,7 @@ class PlanCache:
         """
         path = self._folder / key.file_name
         try:
-            self._folder.mkdir(parents=True, exist_ok=True)
+            self._folder.mkdir(mode=0o700, parents=True, exist_ok=True)
             with written_whole(path) as half:
                 half.write_bytes(hashlib.sha256(plan).digest() + plan)
         except OSError as error:

@@ -75,6 +75,16 @@ def test_a_home_is_found_by_its_sign(tmp_path, monkeypatch):
     assert [file.name for file in (tmp_path / "engines").iterdir()] == [KEY.file_name]
 
 
+def test_nobody_else_can_put_an_engine_into_the_folder(cache, tmp_path):
+    cache.keep(KEY, b"compiled")
+    assert (tmp_path / "not" / "there yet").stat().st_mode & 0o077 == 0
+
+
+def test_a_user_without_a_home_is_told_the_setting():
+    with pytest.raises(EngineError, match=r"no home .*: set engine_cache"):
+        PlanCache(Path("~nobody-of-that-name/engines"))
+
+
 @pytest.mark.parametrize("sizes", [(0, 1, 2), (2, 1, 3), (1, 3, 2)])
 def test_sizes_of_batches_that_fall_are_refused(sizes):
     with pytest.raises(ValueError, match="rise from 1"):
