@@ -52,7 +52,7 @@ class Workforce:
 
     Args:
         settings: of everything.
-        told: is told a line about each worker on a cluster.
+        told: is told a line about each worker on a cluster, and why others than theirs are not the engine.
         lost: is told a line about each that is lost.
     """
 
@@ -76,6 +76,9 @@ class Workforce:
             return self._cluster.pool(verified, self._told, self._lost)
         choice = choose_engine(verified, s.engine, _threads(s), gpu_place(s))
         pool = _pool(choice, s)
+        if s.workers > 1:
+            for other in choice.candidates[1:]:
+                self._told(str(other))
         if choice.later:
             self._choices[pool] = choice
         return pool
