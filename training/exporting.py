@@ -174,7 +174,7 @@ def legal_name(_: click.Context, __: click.Parameter, name: str | None) -> str |
 @click.command(
     "export",
     epilog="""\b
-Examples:
+Example:
   ptycholive export runs/star/best.ckpt --out bundles/star --name siemens-star
   ptycholive export siemens-star --out bundles/star-gpu --gpu service/data/siemens_star_aps.cxi""",
 )
