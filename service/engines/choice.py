@@ -160,7 +160,12 @@ def _reason(error: EngineError | ImportError) -> str:
 def _tensorrt(bundle: Bundle, gpu: GpuPlace, **how: Any) -> Engine:
     from service.engines.tensorrt import TensorRtEngine
 
-    return TensorRtEngine(bundle, gpu, **how)
+    try:
+        return TensorRtEngine(bundle, gpu, **how)
+    except EngineError:
+        raise
+    except Exception as error:  # the library's errors have no base of their own
+        raise EngineError(f"TensorRT does not start: {one_line(error)}") from error
 
 
 def _compiled_tensorrt(bundle: Bundle, gpu: GpuPlace) -> Engine:

@@ -66,13 +66,13 @@ class OnnxRuntimeLane(GpuLane):
         Raises:
             EngineError: it refuses.
         """
-        if frames not in self._bindings:
-            self._bindings[frames] = self._bound(frames)
         options = onnxruntime.RunOptions()
         graph = frames if frames == self._usual else _NO_GRAPH
         options.add_run_config_entry("gpu_graph_id", str(graph))
         options.add_run_config_entry("disable_synchronize_execution_providers", "1")
         try:
+            if frames not in self._bindings:
+                self._bindings[frames] = self._bound(frames)
             self._session.run_with_iobinding(self._bindings[frames], options)
         except Exception as error:  # the library's errors have no base of their own
             raise EngineError(f"{self._onnx} does not run: {one_line(error)}") from error

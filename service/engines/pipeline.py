@@ -60,12 +60,12 @@ class Pipeline:
             lane = self._free.get()
             try:
                 lane.begin(counts)
+                return self._reader.submit(self._read, lane)
             except EngineError as error:
                 self._free.put(lane)
                 refused: Future[Inferred] = Future()
                 refused.set_exception(error)
                 return refused
-            return self._reader.submit(self._read, lane)
 
     def close(self) -> None:
         """Wait for what is on its way and end the thread."""
