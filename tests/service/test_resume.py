@@ -21,7 +21,7 @@ QUIET = {"refine": False, "snapshot_s": 0.05, "images_format": "native"}
 
 
 def next_snapshot(results):
-    (snapshot,) = (results / RUNNING).glob("*/snapshot")
+    (snapshot,) = until(lambda: list((results / RUNNING).glob("*/snapshot")))
     before_ns = snapshot.stat().st_mtime_ns
     until(lambda: snapshot.stat().st_mtime_ns > before_ns)
 
