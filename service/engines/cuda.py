@@ -52,7 +52,8 @@ class Gpu:
     """One GPU.
 
     Args:
-        number: from 0, as nvidia-smi counts those that this process may use.
+        number: from 0, of those that this process may use: the fastest first, unless CUDA_DEVICE_ORDER says
+            otherwise.
 
     Attributes:
         number: as given.
