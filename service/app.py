@@ -23,7 +23,6 @@ from model.orientation import Orientation
 from service.config import Settings
 from service.door import Door
 from service.door_settings import door_settings
-from service.engine import Engine
 from service.errors import ConfigError, PtycholiveError, StreamError
 from service.improve import Improver
 from service.inbox import Inbox
@@ -390,7 +389,8 @@ class App:
                 self._journey.handle(_too_late(event, scan), time.monotonic())
         self._journey.abort(run)
 
-    def _note_engine(self, engine: Engine) -> None:
+    def _note_engine(self, engine: EnginePool) -> None:
+        engine.wake = self.inbox.wake  # tiles are stitched as soon as they are back
         self.metrics.engine(engine.backend, engine.device, engine.bundle.description.name)
 
 

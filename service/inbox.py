@@ -33,6 +33,7 @@ class Inbox:
         self._frames = 0
         self._events: deque[tuple[tuple[Event, ...], int]] = deque()
         self._changed = threading.Condition()
+        self._woken = False
 
     @property
     def frames(self) -> int:
@@ -72,15 +73,23 @@ class Inbox:
         return self._held
 
     def get(self, timeout_s: float) -> tuple[Event, ...]:
-        """Return what the oldest message said, nothing when none came in time."""
+        """Return what the oldest message said, nothing when none came in time or `wake` was called."""
         with self._changed:
-            if not self._changed.wait_for(lambda: bool(self._events), timeout_s):
+            self._changed.wait_for(lambda: bool(self._events) or self._woken, timeout_s)
+            self._woken = False
+            if not self._events:
                 return ()
             events, nbytes = self._events.popleft()
             self._held -= nbytes
             self._frames -= _frames(events)
             self._changed.notify_all()
             return events
+
+    def wake(self) -> None:
+        """Have whoever gets, or gets next, not wait: something else has come for it."""
+        with self._changed:
+            self._woken = True
+            self._changed.notify_all()
 
     def lift(self) -> None:
         """Take what comes from now on without a budget: the service stops, and no receiver may be stuck."""

@@ -168,6 +168,7 @@ class EnginePool:
     Attributes:
         bundle, backend, device: as in `Engine`.
         most: batches that may be on their way before whoever submits should wait.
+        wake: is called by any thread when a batch is done, or failed.
     """
 
     def __init__(
@@ -180,6 +181,7 @@ class EnginePool:
     ) -> None:
         self.bundle, self.backend, self.device = bundle, backend, device
         self.most = sum(worker.room for worker in workers)
+        self.wake: Callable[[], None] = _nothing
         self._workers = tuple(workers)
         self._lost = lost
         self._waiting: deque[_Task] = deque()
@@ -243,6 +245,7 @@ class EnginePool:
             else:
                 task.found.set_result(given.result())
             self._deal()
+        self.wake()
 
     def _send_again(self, task: _Task, error: WorkerLostError) -> None:
         if task.tries < _TRIES:
@@ -267,6 +270,10 @@ class EnginePool:
             else:
                 self._lost(f"{worker.name} does not come back: {error}")
             self._deal()
+
+
+def _nothing() -> None:
+    """Be told, and do nothing."""
 
 
 def as_pool(engine: Engine) -> EnginePool:

@@ -95,7 +95,7 @@ def test_its_convolutions_are_in_float16_and_its_transforms_in_float32(for_gpus,
         for kind in (trt.LayerType.CONVOLUTION, trt.LayerType.MATRIX_MULTIPLY)
     }
     told = for_gpus.description.gpu
-    assert read[trt.LayerType.CONVOLUTION].count(trt.float16) == told.convolutions == told.of
+    assert read[trt.LayerType.CONVOLUTION].count(trt.float16) == told.convolutions > told.of // 2
     assert set(read[trt.LayerType.MATRIX_MULTIPLY]) == {trt.float32}
 
 

@@ -112,3 +112,23 @@ def test_a_flood_of_messages_without_pixels_fills_an_inbox_too():
     floods = sum(inbox.put((Rejected("s", index, "undecodable", ""),), 0, 0) for index in range(100))
     assert 0 < floods < 100
     assert inbox.held_bytes <= 10 * KB
+
+
+def test_who_waits_for_messages_is_woken_once_when_something_else_has_come():
+    inbox, got = Inbox(1 << 20), []
+    waiting = threading.Thread(target=lambda: got.append(inbox.get(60.0)))
+    waiting.start()
+    inbox.wake()
+    waiting.join(30)
+    assert got == [()]
+    inbox.put(image(0), 100 * KB, 0)
+    assert inbox.get(60.0)[0].index == 0
+
+
+def test_to_be_woken_before_waiting_is_not_forgotten_and_hides_no_message():
+    inbox = Inbox(1 << 20)
+    inbox.wake()
+    assert inbox.get(60.0) == ()
+    inbox.wake()
+    inbox.put(image(7), 100 * KB, 0)
+    assert inbox.get(60.0)[0].index == 7

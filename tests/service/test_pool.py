@@ -1,6 +1,7 @@
 """Several engines side by side: batches go out and come back in any order, and none is lost with a worker."""
 
 import math
+import threading
 import time
 from concurrent.futures import Future
 
@@ -183,6 +184,16 @@ def test_an_engine_that_fails_with_a_batch_takes_the_next_one(tiny_engine, pool_
     with pytest.raises(EngineError, match="does not run"):
         pool.infer(batches[0].astype(np.float64))
     assert pool.infer(batches[1]).amplitude.shape == (1, 16, 16)
+
+
+def test_the_journey_is_woken_by_every_batch_that_is_done_or_failed(tiny_engine, pool_of, batches):
+    pool, _ = pool_of(*threads(tiny_engine, one={}, other={}))
+    woken = threading.Semaphore(0)
+    pool.wake = woken.release
+    wrong = batches[0].astype(np.float64)
+    found = [pool.submit(counts) for counts in (*batches[:4], wrong)]
+    assert all(woken.acquire(timeout=30) for _ in found)
+    assert all(tiles.done() for tiles in found)
 
 
 def test_engines_of_different_speed_make_the_mosaic_of_a_single_one(journey, stream, pool_of, tiny_engine):
