@@ -33,7 +33,7 @@ import numpy as np
 
 from model.bundle import Bundle, BundleError, find_bundle, load_bundle
 from service.benchmarking.end_to_end import latency, streamed
-from service.benchmarking.gpu_peaks import Peaks, peaks_of
+from service.benchmarking.gpu_peaks import Peaks, device_name, peaks_of
 from service.benchmarking.journey import Subject, stand
 from service.benchmarking.suite import machine
 from service.benchmarking.timing import Say
@@ -104,9 +104,17 @@ def batch_sizes(greatest: int) -> list[int]:
 
 
 def measure_engine(
-    bundle: Bundle, name: str, greatest: int, seconds: float, peaks: Peaks | None, say: Say
+    bundle: Bundle, name: str, greatest: int, seconds: float, given: Peaks, say: Say
 ) -> dict[str, Any]:
     """Return the rates of an engine by size of batch, beside what the device allows.
+
+    Args:
+        bundle: verified; an engine on a GPU runs the graph that it takes.
+        name: of the engine.
+        greatest: frames of the largest batch.
+        seconds: for each size.
+        given: peaks that need not be measured.
+        say: takes a line.
 
     Raises:
         PtycholiveError, ImportError: it does not start.
@@ -115,11 +123,11 @@ def measure_engine(
     engine = choose_engine(bundle, name, gpu=place).engine
     graph = bundle.gpu_onnx if name.startswith("tensorrt") else bundle.onnx
     costs = None if graph is None else costs_of(graph)
-    if peaks is None:
-        peaks = peaks_of(engine.device, say)
+    peaks = _peaks(engine.device, given, say)
     floors = {} if costs is None else costs.floors_hz(peaks)
     shape = "×".join(map(str, bundle.description.frame_shape))
-    say(f"{bundle.description.name}, {shape}, {engine.backend} on {engine.device}; {_in_words(floors)}")
+    where = f"{engine.device} ({device_name(engine.device)})"
+    say(f"{bundle.description.name}, {shape}, {engine.backend} on {where}; {_in_words(floors)}")
     rates = []
     for batch in batch_sizes(greatest):
         if batch > 1:  # an engine keeps graphs for few sizes: each has a fresh one
@@ -130,10 +138,26 @@ def measure_engine(
         told = "".join(f"{share:>10.1%}" if share else f"{'–':>10}" for share in shares.values())
         say(f"{batch:>6}{found_hz:>12.0f} frames/s{told}")
     return {
-        "bundle": bundle.description.name, "frame_shape": bundle.description.frame_shape, "engine": name,
-        "backend": engine.backend, "device": engine.device, "peaks": asdict(peaks), "floors_hz": floors,
-        "costs": None if costs is None else asdict(costs), "rates": rates,
-    }  # fmt: skip
+        "bundle": bundle.description.name,
+        "frame_shape": bundle.description.frame_shape,
+        "engine": name,
+        "backend": engine.backend,
+        "device": engine.device,
+        "device_name": device_name(engine.device),
+        "peaks": asdict(peaks),
+        "costs": None if costs is None else asdict(costs),
+        "floors_hz": floors,
+        "rates": rates,
+    }
+
+
+def _peaks(device: str, given: Peaks, say: Say) -> Peaks:
+    """Return what a device can do at best, measured as far as it is not given."""
+    kinds = {"float32"} if device == "cpu" else {"float32", "float16"}
+    if given.bytes_per_s is not None and kinds <= given.flop_per_s.keys():
+        return given
+    found = peaks_of(device, say)
+    return Peaks(given.bytes_per_s or found.bytes_per_s, found.flop_per_s | given.flop_per_s)
 
 
 def _in_words(floors: dict[str, float | None]) -> str:
@@ -198,33 +222,31 @@ def measured(
 @click.option("--frames", type=click.IntRange(min=1), help="Of the scan that are streamed.  [default: all]")
 @click.option("--rounds", type=click.IntRange(min=1), default=5, show_default=True,
               help="Scans that are streamed for each figure; the median is told.")  # fmt: skip
-@click.option("--peak-16-tflops", type=float, help="Instead of measuring: float16 operations, 10¹² a second.")
+@click.option("--peak-16-tflops", type=float, help="Not to be measured: float16 operations, 10¹² a second.")
 @click.option("--peak-32-tflops", type=float, help="Likewise in float32.")
 @click.option("--peak-gb-per-s", type=float, help="Likewise bytes of the memory, 10⁹ a second.")
 def command(bundles: Sequence[str], engines: Sequence[str], json_file: Path | None, **how: Any) -> None:
     """Measure bundles on a GPU: engines by size of batch, and the service from socket to mosaic."""
     try:
-        peaks = _given_peaks(**how)
-        found = list(
-            measured(bundles or ["siemens-star"], engines or ENGINES, how | {"peaks": peaks}, click.echo)
-        )
+        found = []
+        how["peaks"] = _given_peaks(**how)
+        for one in measured(bundles or ["siemens-star"], engines or ENGINES, how, click.echo):
+            found.append(one)
+            if json_file is not None:  # what there is, should the machine be taken away
+                told = {"machine": machine(), "engines": found}
+                json_file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
     except BundleError as error:
         raise click.UsageError(str(error)) from error
     if not found:
         raise click.ClickException("no engine started: the lines above say why")
-    if json_file is not None:
-        told = {"machine": machine(), "engines": found}
-        json_file.write_text(json.dumps(told, indent=2) + "\n", encoding="utf-8")
 
 
 def _given_peaks(
     peak_16_tflops: float | None, peak_32_tflops: float | None, peak_gb_per_s: float | None, **_: Any
-) -> Peaks | None:
-    """Return the peaks that were given by hand; None: none was, so they are measured."""
+) -> Peaks:
+    """Return the peaks that were given by hand."""
     given = {"float16": peak_16_tflops, "float32": peak_32_tflops}
     flop_per_s = {kind: 1e12 * tflops for kind, tflops in given.items() if tflops}
-    if not flop_per_s and peak_gb_per_s is None:
-        return None
     return Peaks(None if peak_gb_per_s is None else 1e9 * peak_gb_per_s, flop_per_s)
 
 

@@ -13,6 +13,7 @@ from typing import Any, Final
 import numpy as np
 
 from service.benchmarking.stages import bandwidth_bytes_per_s
+from service.benchmarking.suite import machine
 from service.benchmarking.timing import Say
 from service.engines.cuda import Gpu, Stream
 from service.engines.tensorrt_plan import Heard, Library, strongly_typed, tensorrt_library
@@ -51,6 +52,11 @@ def peaks_of(device: str, say: Say) -> Peaks:
         except EngineError as error:
             say(f"no peak in {kind}: {error}; give it by --peak-{kind.removeprefix('float')}-tflops")
     return Peaks(_copied_on_gpu(gpu), products)
+
+
+def device_name(device: str) -> str:
+    """Return what a device is called, "cpu" or "cuda:0"."""
+    return machine() if device == "cpu" else Gpu(int(device.partition(":")[2])).name
 
 
 def _product_on_cpu() -> float:

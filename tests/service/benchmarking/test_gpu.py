@@ -6,7 +6,7 @@ import pytest
 from click.testing import CliRunner
 
 from model.bundle import find_bundle, load_bundle
-from service.benchmarking.gpu import Costs, batch_sizes, command, costs_of
+from service.benchmarking.gpu import Costs, _peaks, batch_sizes, command, costs_of
 from service.benchmarking.gpu_peaks import Peaks, peaks_of, product_plan
 from service.engines.cuda import gpu_count
 
@@ -35,7 +35,8 @@ def test_one_call_tells_every_size_of_batch_and_the_whole_service(figures):
     assert found["service"]["rate_hz"] > 0
     assert 0 < found["service"]["p50_s"] <= found["service"]["p99_s"]
     assert found["service"]["at_hz"] == 500
-    assert "tiny, 32×32, onnxruntime on cpu" in output
+    assert "tiny, 32×32, onnxruntime on cpu (" in output
+    assert "cores" in found["device_name"]
 
 
 def test_shares_are_of_what_the_peaks_allow(figures):
@@ -64,6 +65,16 @@ def test_the_cpus_peaks_are_measured_with_its_own_libraries():
     peaks = peaks_of("cpu", print)
     assert peaks.bytes_per_s > 1e8
     assert peaks.flop_per_s["float32"] > 1e8
+
+
+def test_a_peak_that_is_given_is_not_measured(monkeypatch):
+    monkeypatch.setattr("service.benchmarking.gpu.peaks_of", lambda *_: Peaks(5.0, {"float32": 7.0}))
+    assert _peaks("cpu", Peaks(None, {"float32": 8.0}), print) == Peaks(5.0, {"float32": 8.0})
+    assert _peaks("cuda:0", Peaks(6.0, {"float16": 9.0}), print) == Peaks(
+        6.0, {"float16": 9.0, "float32": 7.0}
+    )
+    monkeypatch.delattr("service.benchmarking.gpu.peaks_of")
+    assert _peaks("cpu", Peaks(6.0, {"float32": 8.0}), print) == Peaks(6.0, {"float32": 8.0})
 
 
 def test_sizes_of_batches_double_up_to_the_greatest():
