@@ -36,7 +36,7 @@ from service.benchmarking.end_to_end import latency, streamed
 from service.benchmarking.gpu_peaks import Peaks, device_name, peaks_of
 from service.benchmarking.journey import Subject, stand
 from service.benchmarking.suite import machine
-from service.benchmarking.timing import Say
+from service.benchmarking.timing import BATCH, Say
 from service.engine import Engine, Inferred
 from service.engines.choice import choose_engine
 from service.engines.graph import blank_frames
@@ -119,8 +119,7 @@ def measure_engine(
     Raises:
         PtycholiveError, ImportError: it does not start.
     """
-    place = GpuPlace(most=greatest)
-    engine = choose_engine(bundle, name, gpu=place).engine
+    engine = _started(bundle, name, 1, greatest)
     graph = bundle.gpu_onnx if name.startswith("tensorrt") else bundle.onnx
     costs = None if graph is None else costs_of(graph)
     peaks = _peaks(engine.device, given, say)
@@ -130,9 +129,7 @@ def measure_engine(
     say(f"{bundle.description.name}, {shape}, {engine.backend} on {where}; {_in_words(floors)}")
     rates = []
     for batch in batch_sizes(greatest):
-        if batch > 1:  # an engine keeps graphs for few sizes: each has a fresh one
-            engine = choose_engine(bundle, name, gpu=place).engine
-        found_hz = rate_hz(engine, batch, seconds)
+        found_hz = rate_hz(_started(bundle, name, batch, greatest), batch, seconds)
         shares = {f"of_{kind}": floor and found_hz / floor for kind, floor in floors.items()}
         rates.append({"batch": batch, "rate_hz": found_hz, **shares})
         told = "".join(f"{share:>10.1%}" if share else f"{'–':>10}" for share in shares.values())
@@ -149,6 +146,15 @@ def measure_engine(
         "floors_hz": floors,
         "rates": rates,
     }
+
+
+def _started(bundle: Bundle, name: str, batch: int, greatest: int) -> Engine:
+    """Start an engine for one size of batch: none keeps CUDA graphs for all.
+
+    TensorRT is compiled once for all sizes; ONNX Runtime makes its graph of the usual size as it starts.
+    """
+    usual = BATCH if name.startswith("tensorrt") else batch
+    return choose_engine(bundle, name, gpu=GpuPlace(batch_frames=usual, most=greatest)).engine
 
 
 def _peaks(device: str, given: Peaks, say: Say) -> Peaks:
