@@ -174,6 +174,16 @@ def test_a_convolution_whose_planes_grow_large_stays_in_float32():
     assert small_convolutions(one_convolution(0.1), 4 * counts) == []
 
 
+def test_a_brighter_beam_takes_convolutions_from_float16_unless_the_exposure_is_kept_out(exported, frames):
+    source = onnx.load(exported[1] / "model.onnx")
+    brighter = np.minimum(frames.astype(np.uint32) * 300, 65534).astype(np.uint16)
+    before, after = (set(small_convolutions(source, counts)) for counts in (frames, brighter))
+    if exported[0].config.exposure == "kept-out":
+        assert after == before
+    else:
+        assert after < before
+
+
 def test_counts_that_are_not_cast_first_cannot_come_as_bytes():
     model = one_convolution(1.0)
     model.graph.node[0].op_type = "Identity"
