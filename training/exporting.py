@@ -209,13 +209,7 @@ Example:
     help="Measured scan, with its probe: write a network for GPUs too, 16-bit convolutions, compared on it.",
 )
 def command(
-    source: str,
-    out: Path,
-    name: str | None,
-    scan: Path | None,
-    tiles: int,
-    int8: Path | None,
-    gpu: Path | None,
+    source: str, out: Path, name: str | None, int8: Path | None, gpu: Path | None, **how: Any
 ) -> None:
     """Write a bundle from a checkpoint: ONNX file, probe, and what the model says of itself.
 
@@ -225,7 +219,7 @@ def command(
     more = [(write, file) for write, file in ((write_int8, int8), (write_gpu, gpu)) if file is not None]
     try:
         measured = [(write, read_measured(file)) for write, file in more]
-        click.echo(_exported(source, out, name, scan, tiles))
+        click.echo(_exported(source, out, name, **how))
         for write, frames in measured:
             click.echo(write(out, frames))
     except (CheckpointError, ScanFileError, OSError, ValueError) as error:
@@ -234,13 +228,13 @@ def command(
         raise click.ClickException(str(error)) from error
 
 
-def _exported(source: str, out: Path, name: str | None, scan: Path | None, tiles: int) -> str:
+def _exported(source: str, out: Path, name: str | None, **how: Any) -> str:
     """Write what a checkpoint or a bundle tells of; return one line on it."""
     if not Path(source).is_file():
         return copy_bundle(_bundle_folder(source), out)
     if name is None:
         raise click.UsageError("a checkpoint's bundle needs a --name")
-    return export(Path(source), out, name, scan, tiles)
+    return export(Path(source), out, name, **how)
 
 
 def _bundle_folder(source: str) -> Path:
