@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -90,8 +90,23 @@ def write_int8(out: Path, scan: MeasuredScan) -> str:
     )
 
 
-def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int) -> str:
+def matching_tilts(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint whose network matches tilts to patterns; the paper's, which cannot, as it is."""
+    config = checkpoint.config.network
+    matched = replace(config, match_tilt=config.kind == "probe-informed")
+    return replace(checkpoint, config=replace(checkpoint.config, network=matched))
+
+
+def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int, match_tilt: bool = True) -> str:
     """Write the bundle and return one line on it.
+
+    Args:
+        path: of the checkpoint.
+        out: the bundle's folder; made if need be.
+        name: of the model.
+        scan: whose reference holds the probe; that of the training where None.
+        tiles: of each family to judge on.
+        match_tilt: of a network that knows its probe: each tile's tilt is matched to its pattern.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or its scan is another.
@@ -106,6 +121,7 @@ def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int) -> s
             f"{path} is of {plan.method}: only networks trained without --method are exported"
         )
     reference = checked_reference(checkpoint, scan or plan.probe)
+    checkpoint = matching_tilts(checkpoint) if match_tilt else checkpoint
     task = load_task(checkpoint).eval()
     request = ExportRequest(
         name=name,
@@ -157,15 +173,24 @@ Example:
     help="Held-out tiles of each family to judge on.",
 )
 @click.option(
+    "--match-tilt/--as-painted",
+    default=True,
+    show_default=True,
+    help="Whether each tile gets the phase ramp that its own pattern tells: a last step that has "
+    "nothing to learn.",
+)
+@click.option(
     "--int8",
     type=click.Path(exists=True, path_type=Path, dir_okay=False),
     help="Measured scan, with its probe: write a network with 8-bit convolutions too, fitted to its frames.",
 )
-def command(checkpoint: Path, out: Path, name: str, scan: Path | None, tiles: int, int8: Path | None) -> None:
+def command(
+    checkpoint: Path, out: Path, name: str, scan: Path | None, tiles: int, match_tilt: bool, int8: Path | None
+) -> None:
     """Write a bundle from a checkpoint: ONNX file, probe, and what the model says of itself."""
     try:
         measured = None if int8 is None else read_measured(int8)
-        click.echo(export(checkpoint, out, name, scan, tiles))
+        click.echo(export(checkpoint, out, name, scan, tiles, match_tilt))
         if measured is not None:
             click.echo(write_int8(out, measured))
     except (CheckpointError, ScanFileError, OSError, ValueError) as error:
