@@ -81,13 +81,13 @@ class DeployedNetwork(nn.Module):
 
     def forward(self, counts: Tensor) -> tuple[Tensor, ...]:
         """(N, 1, H, W) counts → planes (N, 1, h, w), and (N,) where the network knows the probe."""
-        prediction = self.network(counts)
-        outputs = [prediction.amplitude, prediction.cos, prediction.sin]
-        if prediction.spread_rad is not None:
-            outputs.append(prediction.spread_rad)
+        residual = None
         if isinstance(self.network, ProbeInformedNetwork):
-            outputs.append(self.network.residual(counts, prediction))
-        return tuple(outputs)
+            prediction, residual = self.network.explained(counts)
+        else:
+            prediction = self.network(counts)
+        told = (doubt for doubt in (prediction.spread_rad, residual) if doubt is not None)
+        return prediction.amplitude, prediction.cos, prediction.sin, *told
 
 
 @dataclass(frozen=True, slots=True)

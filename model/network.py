@@ -41,6 +41,8 @@ class NetworkConfig:
             probe-informed network sees each frame at the empty beam's counts, so that the phase does not
             depend on the exposure and the amplitude goes with its root.
         spread: the probe-informed network says how sure it is of the phase of every pixel.
+        match_tilt: the probe-informed network's tiles get the phase ramp that their own patterns tell
+            (model.tilt); it learns nothing, and is switched on when the network is exported.
         skip, fusion, projection: the paper's parts, each of which its Table V takes away; without the
             fusion layer the encoders' features are averaged.
     """
@@ -55,6 +57,7 @@ class NetworkConfig:
     steps: int = 1
     exposure: Exposure = "absolute"
     spread: bool = False
+    match_tilt: bool = False
     skip: bool = True
     fusion: bool = True
     projection: bool = True
@@ -71,6 +74,8 @@ class NetworkConfig:
             raise ValueError(f"a network of {self.steps} steps and {self.width} channels computes nothing")
         if self.kind == "paper" and self.spread:
             raise ValueError("the paper's network has no plane that says how sure it is")
+        if self.kind == "paper" and self.match_tilt:
+            raise ValueError("the paper's network knows no probe to match a tile's tilt by")
         if self.kind == "paper" and self.tile_shape != self.frame_shape:
             raise ValueError("the paper's network paints the whole frame: tile and frame must be equal")
 

@@ -6,7 +6,7 @@ projection engines carries the measurement into the object's plane; a small U-Ne
 
 from __future__ import annotations
 
-from typing import Any
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,7 @@ from torch.nn import functional
 from model.network import NetworkConfig, Prediction, predict, upsample
 from model.optics import Complex, centre_crop, dft_matrix, intensity, spectrum
 from model.sadgs import Sadgs
+from model.tilt import TiltMatch
 
 _FAINTEST = 1e-3  # photons: added where a pixel may have none
 _STRENGTHS = (1e-3, 1e3)  # a frame beyond them is not of this instrument; the graph stays finite
@@ -214,6 +215,30 @@ def _of_both(stem: nn.Conv2d, planes: Tensor, maps: Tensor) -> Tensor:
     return from_planes + functional.conv2d(maps, of_maps, None, stem.stride, stem.padding)
 
 
+class _Misfit(NamedTuple):
+    """Frames beside what their tiles would give.
+
+    Attributes:
+        waves: (N, M, 2, H, W) far fields of the modes.
+        measured: (N, 1, H, W) √I.
+        error: (N, 1, H, W) √I − √Î.
+        valid: (N, 1, H, W) bool, pixels that count.
+    """
+
+    waves: Tensor
+    measured: Tensor
+    error: Tensor
+    valid: Tensor
+
+    def residual(self, change: Tensor | float = 0.0) -> Tensor:
+        """Return √((Σ(√I − √Î)² + change) / ΣI), (N,)."""
+        error, light = (
+            torch.where(self.valid, torch.square(root), 0.0).sum(dim=(1, 2, 3))
+            for root in (self.error, self.measured)
+        )
+        return torch.sqrt(torch.clamp(error + change, min=0.0) / (light + _FAINTEST))
+
+
 class ProbeInformedNetwork(nn.Module):
     """Physics front end, U-Net, and as many further meetings with the measurement as configured.
 
@@ -240,6 +265,7 @@ class ProbeInformedNetwork(nn.Module):
         self.sadgs = Sadgs(config.sadgs)
         self.far_field = FarField(config.frame_shape, config.tile_shape)
         self.light = Illumination(probe, config.tile_shape)
+        self.tilt = TiltMatch(probe, config.tile_shape) if config.match_tilt else None
         views = len(config.sadgs.gain_exponents)
         maps = 2 * self.modes + 1 + (config.exposure == "kept-out")
         self.first = UNet(2 * self.modes * views + maps, config.width, config.spread)
@@ -256,6 +282,24 @@ class ProbeInformedNetwork(nn.Module):
         Returns:
             Planes of (N, 1, h, w).
         """
+        return self._painted(counts) if self.tilt is None else self.explained(counts)[0]
+
+    def explained(self, counts: Tensor) -> tuple[Prediction, Tensor]:
+        """Return what `forward` does, and the forward residual (N,) for little more.
+
+        Where tilts are matched it is that of the linear step: of an object tilted beyond the tile, too.
+        """
+        painted = self._painted(counts)
+        misfit = self._misfit(counts, painted)
+        if self.tilt is None:
+            return painted, misfit.residual()
+        tilt, change = self.tilt(misfit.waves, misfit.error, misfit.valid, self.strength(counts))
+        cos, sin = self.tilt.turned(tilt, painted.cos, painted.sin)
+        raw_cos, raw_sin = self.tilt.turned(tilt, painted.raw_cos, painted.raw_sin)
+        return painted._replace(cos=cos, sin=sin, raw_cos=raw_cos, raw_sin=raw_sin), misfit.residual(change)
+
+    def _painted(self, counts: Tensor) -> Prediction:
+        """Return what the U-Nets say."""
         strength = self.strength(counts)
         counts = self._scaled(counts, strength)
         maps = self._maps(strength)
@@ -301,15 +345,15 @@ class ProbeInformedNetwork(nn.Module):
             counts: (N, 1, H, W) raw photons a pixel.
             prediction: for them.
         """
-        strength, valid = self.strength(counts), self._valid(counts)
-        tile = _as_planes(prediction) / torch.sqrt(strength)
+        return self._misfit(counts, prediction).residual()
+
+    def _misfit(self, counts: Tensor, prediction: Prediction) -> _Misfit:
+        """Return how far the patterns of tiles are from the frames, at the empty beam's strength."""
+        strength = self.strength(counts)
+        waves = self._waves(_as_planes(prediction) / torch.sqrt(strength))
         measured = torch.sqrt(self._scaled(counts, strength))
-        expected = torch.sqrt(torch.square(self._waves(tile)).sum(dim=(1, 2)).unsqueeze(1))
-        error, light = (
-            torch.where(valid, torch.square(root), 0.0).sum(dim=(1, 2, 3))
-            for root in (measured - expected, measured)
-        )
-        return torch.sqrt(error / (light + _FAINTEST))
+        expected = torch.sqrt(torch.square(waves).sum(dim=(1, 2)).unsqueeze(1))
+        return _Misfit(waves, measured, measured - expected, self._valid(counts))
 
     def _valid(self, counts: Tensor) -> Tensor:
         limit = self.config.invalid_counts

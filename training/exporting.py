@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from pathlib import Path
 from typing import Any
 
@@ -131,8 +131,23 @@ def copy_bundle(source: Path, out: Path) -> str:
     return f"{out}: bundle {bundle.description.name}, as it is in {source}"
 
 
-def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int) -> str:
+def matching_tilts(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint whose network matches tilts to patterns; the paper's, which cannot, as it is."""
+    config = checkpoint.config.network
+    matched = replace(config, match_tilt=config.kind == "probe-informed")
+    return replace(checkpoint, config=replace(checkpoint.config, network=matched))
+
+
+def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int, match_tilt: bool = True) -> str:
     """Write the bundle and return one line on it.
+
+    Args:
+        path: of the checkpoint.
+        out: the bundle's folder; made if need be.
+        name: of the model.
+        scan: whose reference holds the probe; that of the training where None.
+        tiles: of each family to judge on.
+        match_tilt: of a network that knows its probe: each tile's tilt is matched to its pattern.
 
     Raises:
         CheckpointError: the checkpoint cannot be used, or its scan is another.
@@ -147,6 +162,7 @@ def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int) -> s
             f"{path} is of {plan.method}: only networks trained without --method are exported"
         )
     reference = checked_reference(checkpoint, scan or plan.probe)
+    checkpoint = matching_tilts(checkpoint) if match_tilt else checkpoint
     task = load_task(checkpoint).eval()
     request = ExportRequest(
         name=name,
@@ -197,6 +213,13 @@ Example:
     default=64,
     show_default=True,
     help="Held-out tiles of each family to judge on.",
+)
+@click.option(
+    "--match-tilt/--as-painted",
+    default=True,
+    show_default=True,
+    help="Whether each tile gets the phase ramp that its own pattern tells: a last step that has "
+    "nothing to learn.",
 )
 @click.option(
     "--int8",

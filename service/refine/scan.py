@@ -18,7 +18,7 @@ from service.mosaic import Bounds, Mosaic
 from service.refine.canvas import PIXEL_BYTES, Canvas, joined
 from service.refine.picture import as_mosaic
 
-_LEAST_GAIN = 5e-4  # the phase still improves by a tenth while the residual of noisy frames falls this slowly
+_LEAST_GAIN = 2e-4  # the phase still improves by a tenth while the residual of noisy frames falls this slowly
 _MOST_GROWTH = 1.1  # of the residual from sweep to sweep: it wavers a little where it settles
 _GENTLER = 0.3  # of the step, when the one before spoiled the object
 _LEAST_STEP = 0.05

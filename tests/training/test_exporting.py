@@ -13,7 +13,7 @@ from model.bundle import BundleError, load_bundle
 from model.scans import open_scan
 from training import train
 from training.checkpoint import CheckpointError, load_task, read_checkpoint
-from training.exporting import GPU_FRAMES, INT8_FRAMES, command, write_int8
+from training.exporting import GPU_FRAMES, INT8_FRAMES, command, matching_tilts, write_int8
 from training.judging.families import held_out_frames
 from training.labelled_plan import LabelledPlan
 from training.plan import TrainingPlan
@@ -61,7 +61,7 @@ def refusal(*words):
 
 def test_what_was_trained_is_what_the_service_runs(run, bundle):
     checkpoint = read_checkpoint(run / "best.ckpt")
-    task = load_task(checkpoint).eval()
+    task = load_task(matching_tilts(checkpoint)).eval()
     (sample,) = held_out_frames(plan_of(checkpoint), task, "spokes", 5)
     session = onnxruntime.InferenceSession(bundle.onnx, providers=["CPUExecutionProvider"])
     outputs = session.run(None, {"counts": sample.counts.numpy().astype(np.uint16)})
@@ -70,6 +70,14 @@ def test_what_was_trained_is_what_the_service_runs(run, bundle):
     radius = torch.hypot(expected.raw_cos, expected.raw_sin).numpy()
     for a, b, scale in zip(outputs, expected, (1, radius, radius), strict=False):
         np.testing.assert_allclose(scale * a, scale * b.numpy(), atol=1e-4)
+
+
+def test_tiles_are_tilted_in_the_graph_alone_and_only_where_asked(run, bundle, tmp_path):
+    assert not read_checkpoint(run / "best.ckpt").config.network.match_tilt
+    done = export(run / "best.ckpt", "--out", tmp_path, "--name", "tiny", "--tiles", 6, "--as-painted")
+    assert done.exit_code == 0, done.output
+    ways = [load_bundle(folder).description.training["network"] for folder in (bundle.path, tmp_path)]
+    assert [way["match_tilt"] for way in ways] == [True, False]
 
 
 def test_the_graph_with_8_bit_convolutions_is_fitted_to_measured_frames_and_compared_on_others(bundle):

@@ -4,19 +4,20 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from dataclasses import replace
+from typing import cast
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
 from model.bundle import TrustDescription
-from model.likelihood import frame_residual
+from model.probe_informed import ProbeInformedNetwork
 from training.judging.families import held_out_frames
 from training.method import read_out
 from training.plan import TrainingPlan
 from training.simulation.factory import Sample
 from training.simulation.objects import EVERY_FAMILY
-from training.task import ReconstructionTask, complex_tiles, tile_errors
+from training.task import ReconstructionTask, tile_errors
 
 BINS = 10
 _Real = NDArray[np.float64]
@@ -70,11 +71,11 @@ def error_curve(residual: _Real, error_rad: _Real, bins: int = BINS) -> tuple[tu
 
 def _judged(task: ReconstructionTask, plan: TrainingPlan, tiles: int) -> tuple[_Real, _Real]:
     """Return forward residual and phase error in radians of frames of every family, each (n,)."""
+    network = cast(ProbeInformedNetwork, task.network)
     rows: list[torch.Tensor] = []
     for sample in _frames(task, plan, tiles):
         with torch.inference_mode():
-            said = task(sample.counts)
-            residual = frame_residual(*task.explain(complex_tiles(said), sample.counts))
+            said, residual = network.explained(sample.counts)
             error = tile_errors(read_out(said), sample, task.loss_weight).phase_rad
             rows.append(torch.stack([residual, error]))
     residuals, errors_rad = torch.cat(rows, dim=1).double().numpy()

@@ -100,23 +100,26 @@ def tell_with(network: torch.nn.Module) -> Callable[[Float32], Said]:
 
     def tell(counts: Float32) -> Said:
         with torch.inference_mode():
-            frames = torch.as_tensor(counts)
-            return _said(network, frames, network(frames))
+            return _said(network, torch.as_tensor(counts))
 
     return tell
 
 
-def _said(network: torch.nn.Module, counts: torch.Tensor, prediction: Prediction | ScalarPrediction) -> Said:
+def _said(network: torch.nn.Module, counts: torch.Tensor) -> Said:
+    residual: torch.Tensor | None = None
+    prediction: Prediction | ScalarPrediction
+    if isinstance(network, ProbeInformedNetwork):
+        prediction, residual = network.explained(counts)
+    else:
+        prediction = network(counts)
     amplitude, phase_rad = read_out(prediction)
     said = Said(None if amplitude is None else _plane(amplitude), _plane(phase_rad))
     if not isinstance(prediction, Prediction):
         return said
-    spread_rad, residual = prediction.spread_rad, None
-    if isinstance(network, ProbeInformedNetwork):
-        residual = network.residual(counts, prediction).float().numpy()
+    spread_rad = prediction.spread_rad
     return said._replace(
         spread_rad=None if spread_rad is None else _plane(spread_rad),
-        residual=residual,
+        residual=None if residual is None else residual.float().numpy(),
         radius=_plane(torch.hypot(prediction.raw_cos, prediction.raw_sin)),
     )
 

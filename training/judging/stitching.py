@@ -120,6 +120,38 @@ def stitch_on_circle(
     )
 
 
+def stitch_settled(
+    amplitude: Real | None, phase_rad: Real, corners_px: Corners, shape: Shape, weight: Real, sweeps: int = 3
+) -> Stitched:
+    """Stitch as `stitch_on_circle`, then turn each tile to fit all the others, over and over.
+
+    It needs all tiles of a scan at once. Those that come first are not what the rest is turned after, so that
+    errors do not add up along the scan.
+
+    Args:
+        amplitude: (N, h, w), None for a method that predicts phase only.
+        phase_rad: (N, h, w).
+        corners_px: (N, 2) top-left (row, column) of each tile in the field.
+        shape: (Y, X) of the field.
+        weight: (h, w), not negative.
+        sweeps: how often each tile is turned.
+
+    Raises:
+        ValueError: as `stitch_on_circle`.
+    """
+    weight = _checked_weight(weight, (phase_rad.shape[1], phase_rad.shape[2]))
+    _refuse_misfit(amplitude, phase_rad, corners_px, shape)
+    phasors = np.exp(1j * phase_rad)
+    total = _add(phasors, weight, corners_px, np.zeros(shape, np.complex128))
+    for _ in range(sweeps):
+        for tile, (window, fraction) in zip(phasors, _places(corners_px, weight.shape), strict=True):
+            weighted = _spread(weight * tile, fraction)
+            turn = np.exp(1j * np.angle(np.vdot(weighted, total[window] - weighted)))
+            total[window] += (turn - 1) * weighted
+            tile *= turn
+    return stitch_on_circle(amplitude, np.angle(phasors), corners_px, shape, weight)
+
+
 def stitch_angles(
     amplitude: Real | None, phase_rad: Real, corners_px: Corners, shape: Shape, weight: Real | None = None
 ) -> Stitched:

@@ -10,7 +10,7 @@ import numpy as np
 from model.judge import likeness
 from training.judging.evaluation import transmission
 from training.judging.painted_scan import PaintedScan
-from training.judging.stitching import Stitched, stitch_angles, stitch_on_circle
+from training.judging.stitching import Stitched, stitch_angles, stitch_on_circle, stitch_settled
 
 
 @dataclass(frozen=True, slots=True)
@@ -68,6 +68,7 @@ def _mosaics(scan: PaintedScan) -> Iterator[tuple[str, Stitched]]:
     yield "the same, angles averaged", stitch_angles(amplitude, phase_rad, fine, roomy, weight)
     turned = stitch_on_circle(amplitude, phase_rad, fine, roomy, weight, gauge=True)
     yield "+ tiles turned to fit", turned
+    yield "turned to fit all others", stitch_settled(amplitude, phase_rad, fine, roomy, weight)
 
 
 def _judged(name: str, stitched: Stitched, scan: PaintedScan) -> StitchingWay:

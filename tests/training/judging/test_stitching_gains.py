@@ -14,6 +14,7 @@ WEIGHT = "+ weight: probe's light"
 FINE = "+ fractions of a pixel"
 ANGLES = "the same, angles averaged"
 TURNED = "+ tiles turned to fit"
+SETTLED = "turned to fit all others"
 
 
 def phase_at(y, x):
@@ -69,7 +70,7 @@ def test_fractions_of_a_pixel_are_worth_something_where_positions_have_them(scan
     between = with_phases(replace(scan, corners_px=corners), tiles_at(corners))
     errors = rms_rad(between)
     assert errors[FINE] < 0.8 * errors[WEIGHT]
-    assert list(rms_rad(scan)) == [PLAIN, WEIGHT, ANGLES, TURNED]
+    assert list(rms_rad(scan)) == [PLAIN, WEIGHT, ANGLES, TURNED, SETTLED]
 
 
 def test_angles_break_where_the_phase_wraps(scan):
@@ -85,6 +86,13 @@ def test_tiles_of_unknown_phase_are_turned_onto_each_other(scan):
     errors = rms_rad(with_phases(scan, scan.painted.phase_rad + unknown[:, None, None]))
     assert errors[WEIGHT] > 0.1
     assert errors[TURNED] < 1e-3
+    assert errors[SETTLED] < 0.5 * errors[WEIGHT]
+
+
+def test_ramps_add_up_along_the_scan_unless_each_tile_is_turned_to_fit_all_others(scan):
+    ramp = 0.02 * (np.arange(EDGE) - EDGE // 2)
+    errors = rms_rad(with_phases(scan, scan.painted.phase_rad + ramp))
+    assert errors[TURNED] > 1.1 * errors[SETTLED]
 
 
 def test_a_network_of_phase_only_has_no_error_of_amplitude(scan):
