@@ -21,6 +21,7 @@ import numpy as np
 import onnx
 import onnxruntime
 from onnx import TensorProto, helper, numpy_helper
+from onnx.reference import ReferenceEvaluator
 
 from model.bundle import BundleError, GpuDescription, file_sha256, load_bundle, write_description
 from model.count_bytes import as_bytes
@@ -93,6 +94,7 @@ def device_graph(
     model = onnx.ModelProto()
     model.CopyFrom(source)
     _take_bytes(model.graph, dtype.itemsize)
+    _fold_weights(model.graph)
     _Halving(model.graph, halved, emulated).write()
     del model.graph.value_info[:]
     onnx.checker.check_model(model, full_check=True)
@@ -173,6 +175,22 @@ def _put_together(
     for node in nodes:
         node.name = node.output[0]
     return nodes, [numpy_helper.from_array(value, name) for name, value in constants.items()]
+
+
+def _fold_weights(graph: onnx.GraphProto) -> None:
+    """Have convolutions read weights that lie in the file: TensorRT wants them constant.
+
+    The exporter leaves parts of weights to be cut out as the graph runs.
+    """
+    constants = {weights.name: weights for weights in graph.initializer}
+    wanted = {name for node in _convolutions(graph) for name in node.input[1:]}
+    for node in [node for node in graph.node if node.output[0] in wanted]:
+        if not all(name in constants for name in node.input):
+            continue
+        given = {name: numpy_helper.to_array(constants[name]) for name in node.input}
+        (value,) = ReferenceEvaluator(node).run(None, given)
+        graph.initializer.append(numpy_helper.from_array(np.ascontiguousarray(value), node.output[0]))
+        graph.node.remove(node)
 
 
 class _Halving:

@@ -124,6 +124,8 @@ def test_convolutions_and_their_weights_are_stored_in_float16_the_physics_in_flo
             read_by[node.op_type].append(types[node.input[0]])
     assert read_by["Conv"].count(TensorProto.FLOAT16) == told.convolutions > 0
     assert len(read_by["Conv"]) == told.of
+    stored = {weights.name for weights in model.graph.initializer}
+    assert all(stored.issuperset(node.input[1:]) for node in model.graph.node if node.op_type == "Conv")
     assert {*read_by["MatMul"], *read_by["Div"], *read_by["Sqrt"]} == {TensorProto.FLOAT}
     assert on_device.gpu_onnx.stat().st_size < on_device.onnx.stat().st_size
 
