@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass
-from functools import lru_cache
+from functools import lru_cache, partial
 from typing import Any
 
 import numpy as np
@@ -105,10 +105,15 @@ class ObjectRefinement:
             raise ValueError(
                 f"refinement needs a probe with light, 0 < α ≤ 1 and 0 < step ≤ 1, not {alpha} and {step}"
             )
-        self._spectrum = np.fft.fft2(probe).astype(np.complex64)
         self._invalid_counts = invalid_counts
-        self.step, self._alpha = step, alpha
-        self._light = lru_cache(max(1, _CACHE_BYTES // probe.nbytes))(self._shifted)
+        self.step = step
+        # Not of a method of this object: it and its cache would refer to each other, and stay for long.
+        shifted = partial(_shifted, np.fft.fft2(probe).astype(np.complex64), alpha)
+        self._light = lru_cache(max(1, _CACHE_BYTES // probe.nbytes))(shifted)
+
+    def release(self) -> None:
+        """Let go of what has been computed ahead; it is computed anew where it is needed."""
+        self._light.cache_clear()
 
     def misfit(self, patch: Complex64, counts: NDArray[Any], shift: tuple[int, int]) -> Misfit:
         """Return how far a patch is from its frame; arguments as of `update`."""
@@ -146,9 +151,10 @@ class ObjectRefinement:
         photons = float(counts.sum(where=valid, dtype=np.float64))
         return difference, Misfit(float(np.square(difference).sum(dtype=np.float64)), photons)
 
-    def _shifted(self, shift: tuple[int, int]) -> _Light:
-        shifts_px = np.array([shift]) / SHIFTS_A_PIXEL
-        probe = shifted_probes(self._spectrum, shifts_px)[0].astype(np.complex64)
-        brightness = intensity(probe)
-        limit = (1 - self._alpha) * brightness + self._alpha * brightness.max()
-        return _Light(probe, (1 / limit).astype(np.float32))
+
+def _shifted(spectrum: Complex64, alpha: float, shift: tuple[int, int]) -> _Light:
+    """Return the probe of a spectrum (M, H, W) at a shift, in steps of a pixel over `SHIFTS_A_PIXEL`."""
+    probe = shifted_probes(spectrum, np.array([shift]) / SHIFTS_A_PIXEL)[0].astype(np.complex64)
+    brightness = intensity(probe)
+    limit = (1 - alpha) * brightness + alpha * brightness.max()
+    return _Light(probe, (1 / limit).astype(np.float32))

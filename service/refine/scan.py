@@ -140,9 +140,10 @@ class ScanRefinement:
         self.release()
 
     def release(self) -> None:
-        """Let the frames go."""
+        """Let the frames go, and what the engine keeps for them."""
         with self._lock:
             self._drop_frames()
+            self._engine.release()
 
     def refined(self) -> Mosaic | None:
         """Return the refined object on the mosaic's grid; None before the first sweep, or if discarded."""

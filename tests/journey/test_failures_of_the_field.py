@@ -1,7 +1,6 @@
 """What goes wrong at beamlines, made to happen over real sockets: every frame is accounted for.
 
-Each time API, page, metrics and result file must tell the same ledger. Which test makes which failure happen
-is listed in docs/operate.md.
+Each time API, page, metrics and result file must tell the same ledger.
 """
 
 from __future__ import annotations

@@ -1,5 +1,8 @@
 """Refining an object by measured frames: lower residual, and nearer to the truth."""
 
+import gc
+import weakref
+
 import numpy as np
 import pytest
 
@@ -177,3 +180,25 @@ def test_a_dark_probe_or_an_impossible_step_is_refused(probe, scale, alpha, step
 def test_misfits_of_frames_add_up_to_the_residual_of_all():
     assert (Misfit(9.0, 100.0) + Misfit(7.0, 300.0)).residual == pytest.approx(0.2)
     assert Misfit().residual == 0
+
+
+def test_an_engine_that_nobody_holds_is_gone_at_once_with_all_that_it_kept(probe):
+    engine = ObjectRefinement(probe, INVALID)
+    engine.update(np.ones((FRAME, FRAME), np.complex64), np.ones((FRAME, FRAME), np.uint16), (1, 2))
+    still_there = weakref.ref(engine)
+    gc.disable()  # what waits for the collector of cycles waits for long beside large arrays
+    try:
+        del engine
+        assert still_there() is None
+    finally:
+        gc.enable()
+
+
+def test_an_engine_that_let_go_of_what_it_kept_says_the_same(probe):
+    engine = ObjectRefinement(probe, INVALID)
+    counts = np.full((FRAME, FRAME), 7, np.uint16)
+    patches = np.ones((2, FRAME, FRAME), np.complex64)
+    before = engine.update(patches[0], counts, (1, 2))
+    engine.release()
+    assert engine.update(patches[1], counts, (1, 2)) == before
+    assert (patches[0] == patches[1]).all()
