@@ -81,8 +81,8 @@ $(VENV)/rtx.stamp: | $(VENV)/test.stamp
 	@$(PIP) 'tensorrt-rtx>=1.7' 2>/dev/null || echo "make: no tensorrt-rtx here: $(SKIPPED)"
 	@touch $@
 
-container: $(VENV)/test.stamp ## build and run the image without an engine (root only; takes minutes)
-	@.ci/packages
+container: $(VENV)/test.stamp ## build and run the image with podman, on a base made here (root only; takes minutes)
+	@.ci/packages podman:podman runc:runc iptables:iptables
 	@PROVE_CONTAINER=1 $(BIN)/python -m pytest -m long tests/deploy/test_container.py $(ARGS)
 
 lock: ## pin the newest releases of everything in requirements.lock

@@ -22,7 +22,7 @@ DOCUMENTS = [
 
 
 OTHERS = {  # programs of others: why the lines that run them are only read
-    "docker": "no container engine; `make container` carries out the steps, tests/deploy reads the stack",
+    "docker": "`make container` types what builds and runs the image, tests/deploy reads the stack",
     "kubectl": "no cluster; tests/deploy checks the manifests against the schema",
     "systemctl": "systemd does not run; systemd-analyze reads the unit in tests/deploy",
     "install": "changes /etc",
