@@ -10,7 +10,8 @@ const CLOSED_MAPS = { twilight: "blue and yellow", hue: "hues" };
 
 /** Tables that can be chosen for a channel, its own first, and what they are called. */
 export function mapsOf(channel) {
-  return { ...(channel === "phase" ? CLOSED_MAPS : OPEN_MAPS), [channel]: "own" };
+  const { [channel]: _, ...others } = channel === "phase" ? CLOSED_MAPS : OPEN_MAPS;
+  return { [channel]: "own", ...others };
 }
 
 const FULL_AT_SHARE_OF_MEDIAN = 0.3;
