@@ -78,7 +78,7 @@ $(VENV)/test.stamp: $(PINNED) | $(VENV)/made.stamp
 		|| echo "make: they cannot be installed here: $(SKIPPED)"
 
 $(VENV)/rtx.stamp: | $(VENV)/test.stamp
-	@$(PIP) 'tensorrt-rtx>=1.7' 2>/dev/null || echo "make: no tensorrt-rtx here: $(SKIPPED)"
+	@$(PIP) 'tensorrt-rtx>=1.7' 'cuda-bindings>=13.0' 2>/dev/null || echo "make: no tensorrt-rtx here: $(SKIPPED)"
 	@touch $@
 
 container: $(VENV)/test.stamp ## build and run the image with podman, on a base made here (root only; takes minutes)
