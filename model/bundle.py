@@ -76,36 +76,14 @@ class TrustDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, 
         _refuse_falling("error_rad", errors_rad)
 
 
-class Int8Description(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The same network with 8-bit convolutions, for engines that are asked for it.
+class CoarserGraph(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The same network with convolutions of fewer bits, for engines that are asked for it.
 
     Attributes:
         onnx_sha256: hash of its file.
         scan: measured frames of which it was compared with the float32 network on.
         frames: how many.
-        convolutions, of: that have 8 bits, of how many.
-        phase_rms_rad, amplitude_rms: change there, root mean square over all pixels of the tiles.
-    """
-
-    onnx_sha256: Sha256
-    scan: str
-    frames: Pixels
-    convolutions: Pixels
-    of: Pixels
-    phase_rms_rad: float
-    amplitude_rms: float
-    file: PlainFileName = "model-int8.onnx"
-
-
-class GpuDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=True):
-    """The same network for a GPU: counts come as bytes (N, 1, H, W, itemsize), convolutions in float16.
-
-    Attributes:
-        onnx_sha256: hash of its file.
-        scan: measured frames of which it was compared with the float32 network on.
-        frames: how many.
-        precision: of the convolutions; everything else is in float32.
-        convolutions, of: that have it, of how many.
+        convolutions, of: that have fewer bits, of how many.
         phase_rms_rad, amplitude_rms: change there, root mean square over all pixels of the tiles.
     """
 
@@ -116,6 +94,23 @@ class GpuDescription(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw
     of: int
     phase_rms_rad: float
     amplitude_rms: float
+
+
+class Int8Description(CoarserGraph, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The same network with 8-bit convolutions, of which there is one at least."""
+
+    convolutions: Pixels
+    of: Pixels
+    file: PlainFileName = "model-int8.onnx"
+
+
+class GpuDescription(CoarserGraph, frozen=True, forbid_unknown_fields=True, kw_only=True):
+    """The same network for a GPU: counts come as bytes (N, 1, H, W, itemsize), convolutions in float16.
+
+    Attributes:
+        precision: of the convolutions; everything else is in float32.
+    """
+
     precision: Literal["float16"] = "float16"
     file: PlainFileName = "model-gpu.onnx"
 

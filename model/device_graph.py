@@ -157,12 +157,12 @@ def _put_together(
     """
     constants = {f"{photons}/axis": np.array([-1], np.int64)}
     nodes = [helper.make_node("Cast", [counts], [f"{photons}/0"], to=TensorProto.FLOAT)]
-    last, weights = f"{photons}/0", {1: [], 2: [[256.0]], 4: [[256.0], [65536.0]]}[itemsize]
+    last, weights = f"{photons}/0", {1: [], 2: [256.0], 4: [256.0, 65536.0]}[itemsize]
     if itemsize == 4:
         constants[f"{photons}/pairs"] = np.array([0, 0, 0, 0, 2, 2], np.int64)
         nodes.append(helper.make_node("Reshape", [last, f"{photons}/pairs"], [f"{photons}/of-2"]))
         last = f"{photons}/of-2"
-    for k, (weight,) in enumerate(weights, 1):
+    for k, weight in enumerate(weights, 1):
         constants[f"{photons}/weight-{k}"] = np.array([1.0, weight], np.float32)
         nodes.append(helper.make_node("Mul", [last, f"{photons}/weight-{k}"], [f"{photons}/scaled-{k}"]))
         last = f"{photons}/{k}"

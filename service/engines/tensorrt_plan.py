@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any, Final
 
 from model.bundle import Bundle
+from service.engines.graph import one_line
 from service.engines.plan_cache import BatchSizes
 from service.errors import EngineError
 
@@ -49,7 +50,7 @@ def tensorrt_library() -> Library:
         except ModuleNotFoundError as error:
             refusals.append(f"{error.name} is not installed")
         except (ImportError, OSError, RuntimeError) as error:  # its own libraries do not load
-            refusals.append(f"{name} does not load: {' '.join(str(error).split())}")
+            refusals.append(f"{name} does not load: {one_line(error)}")
     raise EngineError("; ".join(dict.fromkeys(refusals)))
 
 

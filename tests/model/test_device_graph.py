@@ -8,6 +8,7 @@ import onnx
 import onnxruntime
 import pytest
 import torch
+from damage import turn_a_bit
 from onnx import TensorProto, helper, numpy_helper
 
 from model.bundle import BundleError, load_bundle
@@ -197,9 +198,7 @@ def test_counts_that_are_not_cast_first_cannot_come_as_bytes():
 def test_an_altered_graph_for_a_gpu_is_refused(on_device, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(on_device.path, copy)
-    content = bytearray((copy / "model-gpu.onnx").read_bytes())
-    content[-1] ^= 1
-    (copy / "model-gpu.onnx").write_bytes(content)
+    turn_a_bit(copy / "model-gpu.onnx")
     with pytest.raises(BundleError, match=r"model-gpu\.onnx has sha256 .* copied whole"):
         load_bundle(copy)
 

@@ -1,28 +1,15 @@
 import numpy as np
 import pytest
 import torch
+from networks import random_network
 
-from model.network import NetworkConfig
 from model.optics import far_field, tile_residual
-from model.sadgs import SadgsConfig
-from model.variants import build_network
 
 GAP = 65535.0
 
 
 def network(probe, exposure="kept-out", tile=32):
-    config = NetworkConfig(
-        kind="probe-informed",
-        sadgs=SadgsConfig(500.0),
-        frame_shape=probe.shape[1:],
-        tile_shape=(tile, tile),
-        amplitude_range=2.5,
-        width=8,
-        steps=2,
-        exposure=exposure,
-    )
-    torch.manual_seed(1)
-    return build_network(config, probe).eval()
+    return random_network(probe, tile, amplitude_range=2.5, exposure=exposure)
 
 
 def counts_of(probe, tiles):

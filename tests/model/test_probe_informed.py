@@ -1,26 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from networks import random_network as network
 
-from model.network import NetworkConfig
 from model.optics import centre_crop, far_field
 from model.probe_informed import PROBE_EPSILON, FarField, ProbeInformedNetwork, _of_both, complex_product
-from model.sadgs import SadgsConfig
-from model.variants import build_network
-
-
-def network(probe, tile=32, percentile=500.0, **changes):
-    config = NetworkConfig(
-        kind="probe-informed",
-        sadgs=SadgsConfig(percentile),
-        frame_shape=probe.shape[1:],
-        tile_shape=(tile, tile),
-        amplitude_range=1.5,
-        width=8,
-        **{"steps": 2, **changes},
-    )
-    torch.manual_seed(1)
-    return build_network(config, probe).eval()
 
 
 def planes(field):
@@ -100,7 +84,7 @@ def test_the_first_step_is_the_projection_that_numpy_computes(probe, tiles):
 
 def test_the_first_step_points_from_the_empty_beam_towards_a_weak_object(probe, tiles):
     mode, weak = probe[:1], (1 + 0.03 * (tiles - tiles.mean())).astype(np.complex64)
-    n = network(mode, percentile=2e4)
+    n = network(mode, percentile_counts=2e4)
     update = n._from_empty_beam(torch.tensor(far_field(mode, weak))[:, None])[:, :2]
     light = np.abs(mode[0]) ** 2
     towards = (light * (whole(update) * (weak - 1).conj()).real).sum(axis=(1, 2))

@@ -6,6 +6,7 @@ import shutil
 import numpy as np
 import onnx
 import pytest
+from damage import turn_a_bit
 
 from model.bundle import BundleError, load_bundle
 from model.export import as_counts
@@ -69,9 +70,7 @@ def test_what_meets_the_counts_or_the_transforms_keeps_its_32_bits(trial, export
 def test_an_altered_second_graph_is_refused(quantised, tmp_path):
     copy = tmp_path / "copy"
     shutil.copytree(quantised.path, copy)
-    content = bytearray((copy / "model-int8.onnx").read_bytes())
-    content[-1] ^= 1
-    (copy / "model-int8.onnx").write_bytes(content)
+    turn_a_bit(copy / "model-int8.onnx")
     with pytest.raises(BundleError, match=r"model-int8\.onnx has sha256 .* copied whole"):
         load_bundle(copy)
     (copy / "model-int8.onnx").unlink()

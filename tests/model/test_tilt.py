@@ -1,10 +1,10 @@
 import numpy as np
 import pytest
 import torch
+from networks import random_network
 
 from model.network import NetworkConfig
 from model.optics import centre_crop, spectrum
-from model.probe_informed import ProbeInformedNetwork
 from model.sadgs import SadgsConfig
 from model.tilt import TiltMatch, _derivative
 
@@ -12,17 +12,8 @@ TILE = 16
 
 
 def network(probe, **changes):
-    config = NetworkConfig(
-        kind="probe-informed",
-        sadgs=SadgsConfig(500.0),
-        frame_shape=probe.shape[1:],
-        tile_shape=(TILE, TILE),
-        width=8,
-        steps=2,
-        **{"exposure": "kept-out", "match_tilt": True, **changes},
-    )
-    torch.manual_seed(1)
-    return ProbeInformedNetwork(config, probe).eval()
+    how = {"amplitude_range": 1.0, "exposure": "kept-out", "match_tilt": True, **changes}
+    return random_network(probe, TILE, **how)
 
 
 def ramp(probe, slopes):

@@ -4,6 +4,7 @@ import shutil
 
 import numpy as np
 import pytest
+from damage import turn_a_bit
 from waiting import until
 
 from service.ledger import Ledger
@@ -79,12 +80,6 @@ def test_a_scan_whose_stream_never_comes_back_is_ended_with_its_result(serve, le
 
 def cut(path):
     path.write_bytes(path.read_bytes()[:-1])
-
-
-def turn_a_bit(path):
-    content = bytearray(path.read_bytes())
-    content[len(content) // 2] ^= 1
-    path.write_bytes(content)
 
 
 def of_another_version(path):

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 import torch
 from numpy.typing import NDArray
@@ -33,3 +35,19 @@ def sure_network(kind: str, probe: NDArray[np.complex64], seed: int = 1) -> Netw
         else:
             network.first.head.bias[4:8] = 1.0  # the pixel shuffle's four of cos
     return network
+
+
+def random_network(
+    probe: NDArray[np.complex64], tile: int = 32, percentile_counts: float = 500.0, **changes: Any
+) -> Network:
+    """A small network that knows its probe, of random weights: what physics says of any."""
+    config = NetworkConfig(
+        kind="probe-informed",
+        sadgs=SadgsConfig(percentile_counts),
+        frame_shape=(probe.shape[1], probe.shape[2]),
+        tile_shape=(tile, tile),
+        width=8,
+        **{"amplitude_range": 1.5, "steps": 2, **changes},
+    )
+    torch.manual_seed(1)
+    return build_network(config, probe).eval()
