@@ -28,7 +28,6 @@ from service.improve import Improver
 from service.inbox import Inbox
 from service.intake import Intake, open_intakes
 from service.journey_settings import journey_settings
-from service.memory import give_back_freed
 from service.messages import Event, Image, Notice, Rejected
 from service.metrics import Metrics
 from service.orders import Orders
@@ -280,7 +279,6 @@ class App:
             self.keeper.forget(run)
 
     def _written(self, writing: Future[Any]) -> None:
-        give_back_freed()  # in the thread that writes, which nothing waits for
         error = writing.exception()
         if error is not None:
             log.error("the writing of a result failed", exc_info=error)
