@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 import click
 import msgspec
 import onnx
+from google.protobuf.message import DecodeError
 from onnx import TensorProto, helper, shape_inference
 
 _TIMES_AND_PLUS = 2
@@ -45,8 +46,11 @@ def graph_costs(path: Path) -> GraphCosts:
 
     Args:
         path: ONNX file whose only input's first axis is the frames.
+
+    Raises:
+        ValueError: it is none.
     """
-    model = onnx.load(path)
+    model = _read(path)
     model.graph.input[0].type.tensor_type.shape.dim[0].dim_value = 1
     graph = shape_inference.infer_shapes(model, data_prop=True).graph
     weights = {one.name: list(one.dims) for one in graph.initializer}
@@ -61,6 +65,16 @@ def graph_costs(path: Path) -> GraphCosts:
         operations[_dtype(said)] += _TIMES_AND_PLUS * _multiplications(node, shapes)
         moved += _nbytes(said) + sum(_nbytes(planes[name]) for name in _reads(node) if name in planes)
     return GraphCosts({kind: float(count) for kind, count in operations.items()}, float(moved))
+
+
+def _read(path: Path) -> onnx.ModelProto:
+    try:
+        model = onnx.load(path)
+    except DecodeError as error:
+        raise ValueError(f"{path} is no ONNX file, or damaged: {error}") from error
+    if not model.graph.input:
+        raise ValueError(f"{path} holds no network that takes anything: was it copied whole?")
+    return model
 
 
 def _multiplications(node: onnx.NodeProto, shapes: dict[str, list[int]]) -> int:
@@ -88,11 +102,19 @@ def _nbytes(value: onnx.ValueInfoProto) -> int:
     return math.prod(_shape(value)) * int(kind.itemsize)
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Example:
+  python -m model.graph_costs bundles/star-gpu/model-gpu.onnx"""
+)
 @click.argument("file", type=click.Path(exists=True, dir_okay=False, path_type=Path))
 def command(file: Path) -> None:
     """Print what a frame of a graph takes."""
-    click.echo(msgspec.json.encode(graph_costs(file)._asdict()))
+    try:
+        costs = graph_costs(file)
+    except ValueError as error:
+        raise click.UsageError(str(error)) from error
+    click.echo(msgspec.json.encode(costs._asdict()))
 
 
 if __name__ == "__main__":

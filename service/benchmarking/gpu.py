@@ -209,7 +209,11 @@ def measured(
                 say(f"{bundle}: not {name}: {error}")
 
 
-@click.command()
+@click.command(
+    epilog="""\b
+Example:
+  python -m service.benchmarking.gpu bundles/star-gpu --json gpu.json"""
+)
 @click.argument("bundles", nargs=-1)
 @click.option("--engine", "engines", multiple=True, help="Only this one; may be given again.")
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write the figures there too.")

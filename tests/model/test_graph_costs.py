@@ -57,3 +57,12 @@ def test_float16_halves_the_bytes_between_and_is_told_apart(two, tmp_path):
 def test_a_program_without_onnx_reads_them_as_json(two):
     done = CliRunner().invoke(command, [str(two)], catch_exceptions=False)
     assert json.loads(done.output)["operations"] == graph_costs(two).operations
+
+
+@pytest.mark.parametrize(("content", "told"), [(b"# no graph", "is no ONNX file"), (b"", "copied whole")])
+def test_a_file_that_is_no_graph_is_refused_in_one_line(tmp_path, content, told):
+    path = tmp_path / "model.onnx"
+    path.write_bytes(content)
+    done = CliRunner().invoke(command, [str(path)])
+    assert done.exit_code == 2
+    assert told in done.output.splitlines()[-1]
