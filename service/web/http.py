@@ -13,7 +13,7 @@ import msgspec
 import uvicorn
 from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
@@ -25,6 +25,7 @@ from service.colours import COLOUR_MAPS
 from service.errors import ConfigError, PtycholiveError
 from service.images import MEDIA_TYPES, Channel, FileFormat, encode
 from service.mosaic import Mosaic
+from service.web.download import download
 from service.web.guard import Guard, Token
 from service.web.hub import Hub
 from service.web.live import MAX_CLIENT_MESSAGE_BYTES, serve_viewer
@@ -146,14 +147,14 @@ def frame(
     return Response(content, media_type=MEDIA_TYPES[FileFormat(file_format)], headers={"x-frame": told})
 
 
-@api.get("/scans/{scan}/result.h5", response_class=FileResponse)
-def result_file(scan: str, view: View) -> FileResponse:
+@api.get("/scans/{scan}/result.h5", response_class=StreamingResponse)
+def result_file(scan: str, view: View) -> StreamingResponse:
     """Return the result file of a finished scan."""
     _known(scan, view)
     path = view.result_file(scan)
     if path is None:
         raise HTTPException(404, f"scan {scan} has no result file yet: it is written when the scan ends")
-    return FileResponse(path, media_type="application/x-hdf5", filename=path.name)
+    return download(path, media_type="application/x-hdf5")
 
 
 @api.get("/models")
