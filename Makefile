@@ -25,7 +25,7 @@ bench: $(VENV)/demo.stamp ## print the benchmark table; ARGS="--json bench.json"
 
 test: lint ## lint, then run all tests; ARGS="-k ledger" passes arguments on to pytest
 	@.ci/browser || echo "make: without Chromium the browser tests are skipped"
-	@$(BIN)/python -m pytest $(ARGS)
+	@OMP_NUM_THREADS=1 $(BIN)/python -m pytest --numprocesses 2 --dist loadfile $(ARGS)
 
 long: $(VENV)/test.stamp peers ## run the tests that take long: soak, foreign senders, trainings; ARGS passes arguments on
 	@$(BIN)/python -m pytest -m long $(ARGS)
