@@ -37,6 +37,7 @@ class DemoPlan:
         browser: open the page.
         once: end when the scan is stitched.
         bundle: model.
+        engine: what runs it, as the setting.
     """
 
     scan: Path
@@ -47,6 +48,7 @@ class DemoPlan:
     browser: bool
     once: bool
     bundle: str
+    engine: str
 
 
 def run_demo(plan: DemoPlan) -> int:
@@ -55,7 +57,7 @@ def run_demo(plan: DemoPlan) -> int:
     Raises:
         ConfigError, EngineError, ScanFileError: it cannot run; one line says why.
     """
-    settings = loopback_settings(plan.bundle, plan.out, plan.port)
+    settings = loopback_settings(plan.bundle, plan.out, plan.port, engine=plan.engine)
     with open_scan(plan.scan) as scan:
         expected = min(plan.frames or len(scan), len(scan))
     with serving(settings) as (app, web):

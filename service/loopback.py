@@ -21,7 +21,9 @@ _PATIENCE_S: Final = 300.0
 _POLL_S: Final = 0.005
 
 
-def loopback_settings(bundle: str, results: Path | str, port: int = 0, threads: int = 0) -> Settings:
+def loopback_settings(
+    bundle: str, results: Path | str, port: int = 0, threads: int = 0, engine: str = "auto"
+) -> Settings:
     """Return the settings of a service that listens on free loopback ports for frames and positions."""
     return Settings(
         images=FREE,
@@ -33,6 +35,7 @@ def loopback_settings(bundle: str, results: Path | str, port: int = 0, threads: 
         results=str(results),
         port=port,
         threads=threads,
+        engine=engine,
     )
 
 

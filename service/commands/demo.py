@@ -27,14 +27,35 @@ from service.commands.flags import SHIPPED_SCAN, example
 @click.option("--out", type=click.Path(path_type=Path), default=Path("demo-results"), show_default=True)
 @click.option("--no-browser", is_flag=True, help="Do not open the page.")
 @click.option("--once", is_flag=True, help="End when the scan is stitched; print ledger and figures.")
-@click.option("--bundle", default="siemens-star", show_default=True, help="Model to use.")
+@click.option(
+    "--bundle",
+    envvar="PTYCHOLIVE_BUNDLE",
+    show_envvar=True,
+    default="siemens-star",
+    show_default=True,
+    help="Model to use.",
+)
+@click.option(
+    "--engine",
+    envvar="PTYCHOLIVE_ENGINE",
+    show_envvar=True,
+    default="auto",
+    show_default=True,
+    help="What runs it, as the setting of `ptycholive serve`.",
+)
 def demo(
-    frames: int | None, rate_hz: float | None, port: int, out: Path, no_browser: bool, once: bool, bundle: str
+    frames: int | None,
+    rate_hz: float | None,
+    port: int,
+    out: Path,
+    no_browser: bool,
+    once: bool,
+    bundle: str,
+    engine: str,
 ) -> int:
     """Watch a measured X-ray scan of a Siemens star grow in the browser."""
     from service.demo import DemoPlan, run_demo
 
     rate = rate_hz if rate_hz is not None else (0.0 if once else 40.0)
-    return run_demo(
-        DemoPlan(SHIPPED_SCAN, frames, rate, port, out, not no_browser and not once, once, bundle)
-    )
+    browser = not no_browser and not once
+    return run_demo(DemoPlan(SHIPPED_SCAN, frames, rate, port, out, browser, once, bundle, engine))

@@ -197,6 +197,12 @@ def test_an_unknown_key_in_the_environment_is_one_line():
     assert "typo" in refused("serve", PTYCHOLIVE_TYPO="1")
 
 
+@pytest.mark.parametrize("setting", ["PTYCHOLIVE_BUNDLE", "PTYCHOLIVE_ENGINE"])
+def test_the_demo_takes_model_and_engine_from_the_environment_as_the_service_does(setting, tmp_path):
+    demo = ("demo", "--once", "--port", 0, "--out", tmp_path)
+    assert "abacus" in refused(*demo, **{setting: "abacus"})
+
+
 def test_a_broken_file_is_one_line(tmp_path):
     file = tmp_path / "ptycholive.toml"
     file.write_text("port = [\n\n")
