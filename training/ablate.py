@@ -39,6 +39,7 @@ Example:
   ptycholive ablate --study wrapping --quick --out runs/study      # a minute: shows that it runs
   ptycholive ablate --study all --out runs/study                   # many hours without a GPU
   ptycholive ablate --study instrument --probe siemens_star_aps.cxi --out runs/instrument
+  ptycholive ablate --study instrument --only full --only paper --samples 64000 --out runs/instrument
 A study that was stopped goes on; started twice, it shares its cells out over two processes.""",
 )
 @click.option(
@@ -69,6 +70,12 @@ A study that was stopped goes on; started twice, it shares its cells out over tw
     help="Of the instrument's study: simulated frames that each network learns from; --quick takes 64.",
 )
 @click.option(
+    "--only",
+    multiple=True,
+    metavar="VARIANT",
+    help="Of the instrument's study: train this variant (full, paper, whole-frame...); may be given again.",
+)
+@click.option(
     "--seeds", type=click.IntRange(min=1), default=3, show_default=True, help="Trainings of each cell."
 )
 @click.option(
@@ -89,6 +96,7 @@ def command(
     out: Path,
     probe: Path,
     samples: int,
+    only: tuple[str, ...],
     seeds: int,
     quick: bool,
     table_only: bool,
@@ -96,7 +104,7 @@ def command(
     **trainer: Any,
 ) -> None:
     """Train every cell of a study that is not done yet, and write its table, verdicts and plots."""
-    grids = GRIDS | {"instrument": InstrumentStudy(probe=probe, samples=samples)}
+    grids = GRIDS | {"instrument": InstrumentStudy(probe=probe, samples=samples, names=only or None)}
     for name in grids if study == "all" else [study]:
         grid = grids[name].quick() if quick else grids[name]
         try:

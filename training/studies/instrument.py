@@ -139,7 +139,7 @@ class InstrumentStudy:
             batch=8,
             validations=1,
             recipe=SimulationRecipe(object_size=40, pool_objects=4),
-            names=("full", "paper", "ptychonn"),
+            names=self.names or ("full", "paper", "ptychonn"),
             tiles=8,
             series=ScanSeries(objects=1, frames=9),
         )
@@ -159,7 +159,11 @@ class InstrumentStudy:
         write_array_whole(file, probe)
 
     def cells(self, root: Path, seeds: int, precision: Precision) -> list[InstrumentCell]:
-        """Return the cells, all of one seed before those of the next."""
+        """Return the cells, all of one seed before those of the next.
+
+        Raises:
+            ValueError: there is no variant of one of the names.
+        """
         bench = Bench(
             self._probe_file(root), self.tile_px, self.recipe, (*HELD_OUT, SHOWN), self.tiles, self.series
         )
@@ -199,6 +203,8 @@ class InstrumentStudy:
             recipe=self.recipe,
         )
         every = variants(full, self.pixels)
+        if unknown := set(self.names or ()) - set(every):
+            raise ValueError(f"there is no variant {', '.join(sorted(unknown))}: {', '.join(every)}")
         return ((name, every[name]) for name in self.names or every)
 
     def _probe_file(self, root: Path) -> Path:

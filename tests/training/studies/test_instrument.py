@@ -50,6 +50,17 @@ def test_the_instrument_is_the_stars_at_half_its_detector(tmp_path):
     assert all(cell.plan.recipe.object_size == 160 for cell in study.cells(tmp_path, 1, "32-true"))
 
 
+def test_variants_can_be_trained_alone_and_one_that_is_not_there_is_told_with_those_that_are(tmp_path):
+    alone = InstrumentStudy(names=("whole-frame", "paper"))
+    assert [cell.variant for cell in alone.cells(tmp_path, 1, "32-true")] == ["whole-frame", "paper"]
+    assert [cell.variant for cell in alone.quick().cells(tmp_path, 1, "32-true")] == ["whole-frame", "paper"]
+    told = CliRunner().invoke(
+        command, ["--study", "instrument", "--only", "moon", "--table-only", "--out", str(tmp_path)]
+    )
+    assert told.exit_code == 2
+    assert "no variant moon: full, four-meetings" in told.output
+
+
 def test_a_folder_holds_the_study_of_one_probe(tmp_path):
     study = InstrumentStudy()
     study.prepare(tmp_path)
