@@ -27,7 +27,7 @@ from training.provenance import environment
 from training.reporting.findings import Rival, ScanFindings, judge_scan
 from training.reporting.raced import race_figures, resemblance_figures
 from training.reporting.report import ReportContent, Table, Verdict, write_report
-from training.reporting.sections import section
+from training.reporting.sections import own_contrast, section
 from training.reporting.trusted import (
     foretelling_figures,
     held_out_figures,
@@ -300,6 +300,8 @@ def command(model: str, data: tuple[Path, ...], **options: Any) -> None:
         write_report(out / REPORT, contents(found, held_out, predictor, origin))
         plain = json.dumps(figures(found, held_out, predictor, origin), indent=2, allow_nan=False)
         (out / FIGURES).write_text(plain + "\n", encoding="utf-8")
+        for scan in found:
+            (out / f"{Path(scan.name).stem}-phase.png").write_bytes(own_contrast(scan).content())
     except (BundleError, CheckpointError, ScanFileError, ValueError, OSError) as error:
         raise click.UsageError(" ".join(str(error).split())) from error
     for scan in found:

@@ -5,6 +5,7 @@ import numpy as np
 import pytest
 import torch
 from click.testing import CliRunner
+from PIL import Image
 
 from model.judge import Likeness
 from model.scans import open_scan, write_scan
@@ -218,12 +219,20 @@ def left(checkpoint, cells, unlabelled, tmp_path_factory):
     out = tmp_path_factory.mktemp("left")
     done = evaluate(checkpoint, cells, unlabelled, "--out", out, "--limit", 20)
     assert done.exit_code == 0, done.output
+    for picture in (f"{cells.stem}-phase.png", f"{unlabelled.stem}-phase.png"):
+        with Image.open(out / picture) as image:
+            assert image.format == "PNG"
     return (out / REPORT).read_text(), json.loads((out / FIGURES).read_text())
 
 
 def test_the_command_leaves_a_report_and_figures(left):
     page, told = left
-    for words in ("cells.cxi: 20 frames of 32×32", "Fourier ring correlation", "Where this comes from"):
+    for words in (
+        "cells.cxi: 20 frames of 32×32",
+        "Phase, by eye",
+        "Fourier ring correlation",
+        "Where this comes from",
+    ):
         assert words in page
     assert "http" not in page.split("</style>")[1]
     judged, unjudged = told["scans"]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from base64 import b64decode
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from importlib.resources import files
@@ -63,6 +64,10 @@ class Picture:
         for uri in (self.light, self.dark):
             if uri is not None and not uri.startswith("data:image/"):
                 raise ValueError(f"{self.title}: a report holds its images, it does not link to {uri!r}")
+
+    def content(self) -> bytes:
+        """Return the image as the file that it would be."""
+        return b64decode(self.light.partition(",")[2])
 
 
 @dataclass(frozen=True, slots=True)

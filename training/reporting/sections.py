@@ -167,6 +167,7 @@ def _bands(evaluation: Evaluation) -> Table:
 def _pictures(found: ScanFindings, evaluation: Evaluation) -> list[Picture]:
     return [
         _phase_row(found),
+        own_contrast(found),
         *([] if found.stitched.amplitude is None else [_amplitude_row(found)]),
         _views(found),
         *race_pictures(found.race),
@@ -199,6 +200,19 @@ def _phase_row(found: ScanFindings) -> Picture:
     ]
     caption = "One global phase removed. Reference and mosaic share one colour scale."
     return Picture("Phase", caption, plots.image_row(panels, found.field.pixel_m))
+
+
+def own_contrast(found: ScanFindings) -> Picture:
+    """Return the phase of reference, if there is one, and mosaic, each in grey over its own span.
+
+    A network paints weak objects, in few counts, weaker than they are; what it found of their shape is not
+    seen on the reference's scale.
+    """
+    truth, mosaic = (np.angle(image) for image in _facing(found))
+    shown = {"mosaic": mosaic} if found.field.reference is None else {"reference": truth, "mosaic": mosaic}
+    panels = [Panel(name, image, "gray", plots.spread(image), "rad") for name, image in shown.items()]
+    caption = "One global phase removed. Each in its own contrast: look at shapes here, at values above."
+    return Picture("Phase, by eye", caption, plots.image_row(panels, found.field.pixel_m))
 
 
 def _amplitude_row(found: ScanFindings) -> Picture:
