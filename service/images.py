@@ -15,6 +15,7 @@ from PIL import Image
 from service.colours import COLOUR_MAPS
 from service.messages import Float32, Float64
 from service.mosaic import Bounds, Mosaic
+from service.unwrap import unwrapped
 
 _SAMPLED_PIXELS = 1_000_000
 _PERCENTILES = (1, 99)
@@ -23,13 +24,14 @@ _LOW_AGREEMENT = 0.8  # above, all is well and shall look so
 
 
 class Channel(StrEnum):
-    """What the mosaic holds for each pixel."""
+    """What the mosaic says of each pixel."""
 
     AMPLITUDE = "amplitude"
     PHASE = "phase"
     AGREEMENT = "agreement"
     COVERAGE = "coverage"
     CONFIDENCE = "confidence"
+    UNWRAPPED = "unwrapped"
 
 
 class FileFormat(StrEnum):
@@ -53,16 +55,24 @@ def encode(mosaic: Mosaic, channel: Channel, file_format: FileFormat) -> bytes:
     npy and TIFF hold float32 (phase in radians), rows downward; the PNG holds 8-bit colours, transparent
     where the beam was not.
     """
-    bounds = mosaic.bounds()
-    plane = mosaic.image(channel.value, bounds)
+    bounds, plane = _image(mosaic, channel)
     if file_format is FileFormat.NPY:
-        return _npy(plane)
+        return npy(plane)
     if file_format is FileFormat.TIFF:
         return _tiff(plane, channel, bounds, mosaic.object_pixel_m)
     return _png(plane, mosaic.image(Channel.COVERAGE.value, bounds) > 0, channel)
 
 
-def _npy(plane: Float32) -> bytes:
+def _image(mosaic: Mosaic, channel: Channel) -> tuple[Bounds, Float32]:
+    if channel is not Channel.UNWRAPPED:
+        bounds = mosaic.bounds()
+        return bounds, mosaic.image(channel.value, bounds)
+    found = unwrapped(mosaic)
+    return found.bounds, found.at_full_size(mosaic.image(Channel.PHASE.value, found.bounds))
+
+
+def npy(plane: Float32) -> bytes:
+    """Return a plane as the bytes of a .npy file."""
     file = io.BytesIO()
     np.save(file, plane, allow_pickle=False)
     return file.getvalue()
@@ -73,7 +83,7 @@ def _tiff(plane: Float32, channel: Channel, bounds: Bounds, object_pixel_m: floa
     pixels_per_cm = 1e-2 / object_pixel_m
     notes: dict[str, Any] = {
         "channel": channel.value,
-        "unit": "rad" if channel is Channel.PHASE else "1",
+        "unit": "rad" if channel in (Channel.PHASE, Channel.UNWRAPPED) else "1",
         "object_pixel_m": object_pixel_m,
         "origin_m": [edge * object_pixel_m for edge in bounds[:2]],
     }

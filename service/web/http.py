@@ -7,48 +7,34 @@ import socket
 import threading
 from importlib.metadata import version
 from pathlib import Path
-from typing import Annotated, Any, cast
+from typing import Any, cast
 
-import msgspec
 import uvicorn
-from fastapi import APIRouter, Depends, FastAPI, HTTPException, Query, Request
+from fastapi import APIRouter, FastAPI, Request
 from fastapi.exceptions import RequestValidationError
-from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response, StreamingResponse
+from fastapi.responses import FileResponse, JSONResponse, PlainTextResponse, Response
 from fastapi.staticfiles import StaticFiles
 from pydantic import BaseModel, ConfigDict, Field
 from starlette.exceptions import HTTPException as StarletteHTTPException
-from starlette.requests import HTTPConnection
 from starlette.websockets import WebSocket
 from swagger_ui_bundle import swagger_ui_path
 
 from service.colours import COLOUR_MAPS
 from service.errors import ConfigError, PtycholiveError
-from service.images import MEDIA_TYPES, Channel, FileFormat, encode
-from service.mosaic import Mosaic
-from service.web.download import download
 from service.web.guard import Guard, Token
 from service.web.hub import Hub
 from service.web.live import MAX_CLIENT_MESSAGE_BYTES, serve_viewer
-from service.web.patterns import PatternFormat, describe_frame, pattern_npy, pattern_png
-from service.web.recent import RecentFrame, RecentFrames
+from service.web.pictures import View, known, pictures
+from service.web.unwrapping import SharedUnwrapping
 from service.web.view import LiveView
 
 _STATIC = Path(__file__).parent / "static"
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
 _GRACE_S = 1
-_REFINED = (Channel.AMPLITUDE, Channel.PHASE)
 
 page = APIRouter(include_in_schema=False)
 api = APIRouter(prefix="/api", tags=["ptycholive"])
 health = APIRouter(tags=["health"])
-
-
-def _view(connection: HTTPConnection) -> LiveView:
-    view: LiveView = connection.app.state.view
-    return view
-
-
-View = Annotated[LiveView, Depends(_view)]
 
 
 class ModelRequest(BaseModel):
@@ -106,55 +92,7 @@ def scans(view: View) -> list[dict[str, Any]]:
 @api.get("/scans/{scan}")
 def scan_report(scan: str, view: View) -> dict[str, Any]:
     """Return one scan's geometry, ledger and rates."""
-    return _known(scan, view)
-
-
-@api.get("/scans/{scan}/mosaic", response_class=Response)
-def mosaic(
-    scan: str,
-    view: View,
-    channel: Annotated[Channel, Query()] = Channel.PHASE,
-    file_format: Annotated[FileFormat, Query(alias="format")] = FileFormat.PNG,
-    refined: Annotated[bool, Query(description="amplitude or phase as idle time has refined it")] = False,
-) -> Response:
-    """Return the mosaic as it is now: npy and TIFF float32 (phase in radians), PNG in 8-bit colours."""
-    shown = _refined(scan, channel, view) if refined else _painted(scan, view)
-    content = encode(shown, channel, file_format)
-    name = f"{scan}-refined" if refined else scan
-    disposition = f'inline; filename="{name}-{channel}.{file_format}"'
-    return Response(
-        content, media_type=MEDIA_TYPES[file_format], headers={"content-disposition": disposition}
-    )
-
-
-@api.get("/scans/{scan}/frame", response_class=Response)
-def frame(
-    scan: str,
-    view: View,
-    index: Annotated[int | None, Query(description="frame number; the newest by default")] = None,
-    y_m: Annotated[float | None, Query(description="with x_m: the frame taken nearest to this place")] = None,
-    x_m: float | None = None,
-    file_format: Annotated[PatternFormat, Query(alias="format")] = PatternFormat.PNG,
-) -> Response:
-    """Return one of the last diffraction patterns; the header `x-frame` tells which, as JSON."""
-    _known(scan, view)
-    recent = view.recent(scan)
-    found = None if recent is None else _chosen(recent, index, y_m, x_m)
-    if recent is None or found is None:
-        raise HTTPException(404, "this frame is not kept: only the last ones of the newest scan are")
-    content = pattern_npy(found) if file_format is PatternFormat.NPY else pattern_png(found, recent)
-    told = msgspec.json.encode(describe_frame(found, recent)).decode()
-    return Response(content, media_type=MEDIA_TYPES[FileFormat(file_format)], headers={"x-frame": told})
-
-
-@api.get("/scans/{scan}/result.h5", response_class=StreamingResponse)
-def result_file(scan: str, view: View) -> StreamingResponse:
-    """Return the result file of a finished scan."""
-    _known(scan, view)
-    path = view.result_file(scan)
-    if path is None:
-        raise HTTPException(404, f"scan {scan} has no result file yet: it is written when the scan ends")
-    return download(path, media_type="application/x-hdf5")
+    return known(scan, view)
 
 
 @api.get("/models")
@@ -172,9 +110,9 @@ def activate_model(request: ModelRequest, view: View) -> dict[str, Any]:
 @api.post("/scans/{scan}/abort")
 def abort(scan: str, view: View) -> dict[str, Any]:
     """End the running scan now: what can be placed is, the rest is counted; return its report."""
-    _known(scan, view)
+    known(scan, view)
     view.abort(scan)
-    return _known(scan, view)
+    return known(scan, view)
 
 
 @api.post("/orientation")
@@ -215,42 +153,6 @@ def metrics(view: View) -> Response:
     return Response(content, headers={"content-type": content_type})
 
 
-def _known(scan: str, view: LiveView) -> dict[str, Any]:
-    report = view.scan(scan)
-    if report is None:
-        raise HTTPException(404, f"there is no scan {scan}: GET /api/scans lists them")
-    return report
-
-
-def _chosen(
-    recent: RecentFrames, index: int | None, y_m: float | None, x_m: float | None
-) -> RecentFrame | None:
-    if index is not None:
-        return recent.numbered(index)
-    if y_m is not None and x_m is not None:
-        return recent.nearest(y_m, x_m)
-    return recent.newest()
-
-
-def _painted(scan: str, view: LiveView) -> Mosaic:
-    _known(scan, view)
-    found = view.mosaic(scan)
-    if found is None or found.version == 0:
-        raise HTTPException(404, f"scan {scan} has no mosaic: no frame of it has been stitched")
-    return found
-
-
-def _refined(scan: str, channel: Channel, view: LiveView) -> Mosaic:
-    if channel not in _REFINED:
-        raise HTTPException(422, f"channel: only {' and '.join(_REFINED)} are refined")
-    refinement = _known(scan, view).get("refinement")
-    found = view.refined(scan)
-    if found is None:
-        why = "the service was started without it" if refinement is None else refinement["state"]
-        raise HTTPException(404, f"scan {scan} has no refined mosaic ({why})")
-    return found
-
-
 def create_app(view: LiveView, token: str | None, *, hosts: frozenset[str] | None = None) -> FastAPI:
     """Return the ASGI application: the API, the WebSocket and the page.
 
@@ -266,7 +168,8 @@ def create_app(view: LiveView, token: str | None, *, hosts: frozenset[str] | Non
     app.openapi_version = "3.0.3"  # the bundled Swagger UI does not know 3.1
     app.state.view = view
     app.state.hub = Hub(view)
-    for router in (page, api, health):
+    app.state.unwrapping = SharedUnwrapping()
+    for router in (page, api, pictures, health):
         app.include_router(router)
     app.mount("/static", StaticFiles(directory=_STATIC))
     app.mount("/swagger", StaticFiles(directory=swagger_ui_path))

@@ -12,8 +12,8 @@ from weakref import WeakValueDictionary
 import msgspec
 import numpy as np
 
-from service.images import Channel
 from service.mosaic import Mosaic
+from service.web.block_message import CHANNELS
 from service.web.feed import Feed
 from service.web.lamps import lamps
 from service.web.levels import COARSEST, Window
@@ -110,7 +110,7 @@ class Hub:
         status, scans = self._ask("status", self.view.status), self._ask("scans", self.view.scans)
         message = {
             "type": "state",
-            "channels": list(Channel),
+            "channels": CHANNELS,
             "status": status,
             "scans": scans,
             "name": name,
@@ -188,6 +188,7 @@ def _describe(feed: Feed) -> dict[str, Any]:
     mosaic = feed.mosaic
     return {
         "generation": feed.generation,
+        "version": mosaic.version,
         "block_px": mosaic.block_px,
         "object_pixel_m": mosaic.object_pixel_m,
         "bounds": mosaic.bounds(),

@@ -2,8 +2,10 @@
 
 from __future__ import annotations
 
+import io
 import re
 
+import httpx
 import numpy as np
 import pytest
 from selenium.webdriver.common.action_chains import ActionChains
@@ -47,6 +49,15 @@ def drag(page, from_px, to_px, *, shift=False):
     actions.move_to_element_with_offset(canvas, *np.round(start - middle).astype(int).tolist())
     actions.click_and_hold().move_by_offset(*np.round(end - start).astype(int).tolist()).release()
     actions.key_up(Keys.SHIFT).perform()
+
+
+def hover(page, row, column):
+    """Point at a pixel of the mosaic."""
+    canvas = page.find("#mosaic")
+    middle = np.array([canvas.size["width"], canvas.size["height"]]) / 2
+    spot = np.array(page.ask(f"{PAGE}.stagePoint({row}, {column})"))
+    aside = np.round(spot - middle).astype(int).tolist()
+    ActionChains(page.browser).move_to_element_with_offset(canvas, *aside).perform()
 
 
 def brightness(page) -> float:
@@ -157,6 +168,26 @@ def test_phases_have_closed_maps_and_the_complex_object_its_hues(page, server):
     page.keep("twilight")
     page.open(f"{server.url}/#channel=complex")
     page.until(lambda: not page.find("#map").is_displayed())
+
+
+def test_the_unwrapped_phase_is_drawn_and_read_as_the_api_tells_it(page, server, view):
+    view.begin("wrapping")
+    view.stitch(60, phase_turn_rad=3.0)
+    page.open(f"{server.url}/#channel=unwrapped")
+    page.until_stitched(60)
+    told = httpx.get(f"{server.url}/api/scans/wrapping/mosaic?channel=unwrapped&format=npy").content
+    plane, mosaic = np.load(io.BytesIO(told)), view.mosaic("wrapping")
+    turned = np.argwhere((mosaic.image("coverage") > 0.5) & (np.abs(plane - mosaic.image("phase")) > 3))
+    row, column = turned[len(turned) // 2].tolist()
+    value = f"{PAGE}.pixelAt({row}, {column})?.unwrapped"
+    page.until(lambda: page.ask(value) is not None)
+    assert page.ask(value) == pytest.approx(float(plane[row, column]), abs=0.01)
+    page.until(lambda: brightness(page) > 30)
+    page.keep("unwrapped")
+    hover(page, row, column)
+    page.until(lambda: page.text("#read-unwrapped").endswith(" rad"))
+    low, high = page.ask(f"{PAGE}.state.contrast.low"), page.ask(f"{PAGE}.state.contrast.high")
+    assert low < float(plane[row, column]) < high
 
 
 def test_the_refined_object_can_be_chosen_once_there_is_one(star, view):

@@ -7,6 +7,7 @@ const LAYOUT = 3;
 const HEADER_BYTES = 24;
 const SAMPLES_PER_BLOCK = 512;
 const COVERAGE = CHANNELS.indexOf("coverage");
+const TURN = 2 * Math.PI;
 
 /** The value of each of the 65 536 float16 numbers, by its bits. */
 export const HALF = Float32Array.from({ length: 65536 }, (_, bits) => {
@@ -37,6 +38,12 @@ export function decodeBlock(buffer) {
   };
 }
 
+/** The value of a channel at a pixel of a block; unwrapped, NaN where no turns are known. */
+export function valueOf({ planes, turns }, channel, at) {
+  if (channel !== "unwrapped") return HALF[planes[channel][at]];
+  return turns ? HALF[planes.phase[at]] + TURN * HALF[turns[at]] : NaN;
+}
+
 export function keyOf(level, by, bx) {
   return `${level},${by},${bx}`;
 }
@@ -54,6 +61,7 @@ export class BlockStore {
   constructor() {
     this.blocks = new Map();
     this.px = 128;
+    this.unwrapping = null; // while somebody looks at the unwrapped phase, what tells each block's turns
   }
 
   clear() {
@@ -62,7 +70,14 @@ export class BlockStore {
 
   put(block) {
     this.px = block.px;
-    this.blocks.set(keyOf(block.level, block.by, block.bx), { ...block, sample: sampleCovered(block) });
+    const turns = this.unwrapping?.turnsOf(block);
+    this.blocks.set(keyOf(block.level, block.by, block.bx), { ...block, turns, sample: sampleCovered(block) });
+  }
+
+  /** Turn all blocks as an unwrapping says; they are new blocks to whoever draws them. */
+  unwrap(unwrapping) {
+    this.unwrapping = unwrapping;
+    for (const [key, block] of this.blocks) this.blocks.set(key, { ...block, turns: unwrapping.turnsOf(block) });
   }
 
   has(level, by, bx) {
@@ -91,7 +106,7 @@ export class BlockStore {
       const block = this.blocks.get(keyOf(level, by, bx));
       if (!block) continue;
       const at = (row - by * this.px) * this.px + (column - bx * this.px);
-      const values = Object.fromEntries(CHANNELS.map((name) => [name, HALF[block.planes[name][at]]]));
+      const values = Object.fromEntries([...CHANNELS, "unwrapped"].map((name) => [name, valueOf(block, name, at)]));
       return values.coverage > 0 ? { ...values, level } : null;
     }
     return null;
@@ -101,9 +116,9 @@ export class BlockStore {
   sample(channel, level) {
     const values = [];
     for (const block of this.ofLevel(level)) {
-      for (const at of block.sample) values.push(HALF[block.planes[channel][at]]);
+      for (const at of block.sample) values.push(valueOf(block, channel, at));
     }
-    return Float32Array.from(values);
+    return Float32Array.from(values.filter((value) => !Number.isNaN(value)));
   }
 }
 

@@ -6,7 +6,7 @@ import { angle, significant } from "./format.js";
 const TICKS = 5;
 const TITLES = {
   amplitude: "amplitude", phase: "phase − centre\nrad", agreement: "agreement", coverage: "coverage",
-  confidence: "confidence", complex: "complex\nphase − centre, rad",
+  confidence: "confidence", unwrapped: "unwrapped\nphase, rad", complex: "complex\nphase − centre, rad",
 };
 
 const at = (id) => document.getElementById(id);

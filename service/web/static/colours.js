@@ -2,8 +2,8 @@
 
 import { CHANNELS } from "./blocks.js";
 
-export const TABLE_ROWS = [...CHANNELS, "hue", "grey", "ink", "twilight"];
-export const VIEWS = [...CHANNELS, "complex"];
+export const TABLE_ROWS = [...CHANNELS, "unwrapped", "hue", "grey", "ink", "twilight"];
+export const VIEWS = [...CHANNELS, "complex", "unwrapped"];
 
 const OPEN_MAPS = { grey: "grey", ink: "ink on paper", agreement: "embers", coverage: "sea" };
 const CLOSED_MAPS = { twilight: "blue and yellow", hue: "hues" };
@@ -55,12 +55,13 @@ export function lookOf(view, contrasts, typicalCoverage, isFading) {
   return {
     layer,
     isComplex,
+    isUnwrapped: view === "unwrapped",
     isCyclic: isComplex || view === "phase",
     table: isComplex ? "hue" : value.map,
     range: [value.low, value.high, value.gamma],
     circle: [phase.low, phase.high, phase.centre, phase.tour],
     fullLight: view === "coverage" ? 0 : FULL_AT_SHARE_OF_MEDIAN * typicalCoverage,
-    isFading: isFading && ["amplitude", "phase", "complex"].includes(view),
+    isFading: isFading && ["amplitude", "phase", "complex", "unwrapped"].includes(view),
     trusted: [confidence.low, confidence.high],
   };
 }

@@ -35,6 +35,7 @@ const WINDOWS = {
   agreement: (sorted) => ({ low: Math.min(LOW_AGREEMENT, percentile(sorted, 0.01)), high: 1 }),
   coverage: (sorted) => ({ low: 0, high: percentile(sorted, 0.99) }),
   confidence: (sorted) => WINDOWS.agreement(sorted),
+  unwrapped: (sorted) => WINDOWS.amplitude(sorted),
 };
 
 /** How far the sliders go. */
@@ -44,6 +45,11 @@ const LIMITS = {
   agreement: () => ({ low: 0, high: 1 }),
   coverage: (sorted) => ({ low: 0, high: percentile(sorted, 1) }),
   confidence: () => LIMITS.agreement(),
+  unwrapped: (sorted) => {
+    const [low, high] = [percentile(sorted, 0.001), percentile(sorted, 0.999)];
+    const margin = Math.max(0.1 * (high - low), 0.05);
+    return { low: low - margin, high: high + margin };
+  },
 };
 
 /** One channel's window. For the phase, low and high count from the centre. */

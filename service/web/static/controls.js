@@ -115,6 +115,7 @@ export function controlChannels(choose) {
 }
 
 export function showChannel(channel) {
+  document.body.dataset.view = channel;
   showRadios(at("channels"), (button) => button.dataset.channel === channel);
 }
 
@@ -210,6 +211,7 @@ export function showReadout(values, y, x, pixelM) {
   at("read-level").textContent = values?.level ? `mean of ${2 ** values.level} × ${2 ** values.level} px` : "";
   at("read-amplitude").textContent = values ? significant(values.amplitude, 4) : "no data";
   at("read-phase").textContent = values ? `${fixed(values.phase, 3)} rad` : "–";
+  at("read-unwrapped").textContent = Number.isFinite(values?.unwrapped) ? `${fixed(values.unwrapped, 3)} rad` : "–";
   at("read-agreement").textContent = values ? fixed(values.agreement, 3) : "–";
   at("read-confidence").textContent = values ? fixed(values.confidence, 3) : "–";
 }

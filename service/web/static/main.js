@@ -1,6 +1,6 @@
 // The live page: what the service says, what the operator chose, and the picture of both.
 
-import { BlockStore, CHANNELS, decodeBlock } from "./blocks.js";
+import { BlockStore, CHANNELS, decodeBlock, HALF } from "./blocks.js";
 import { loadColours, mapsOf, VIEWS } from "./colours.js";
 import { Comparison, isPane } from "./compare.js";
 import { Connection } from "./connection.js";
@@ -17,6 +17,7 @@ import { showPanel, showTrends } from "./panel.js";
 import { Sight } from "./sight.js";
 import { Stage } from "./stage.js";
 import { Tools } from "./tools.js";
+import { Unwrapper } from "./unwrapping.js";
 import { Viewport } from "./viewport.js";
 
 const ADAPT_MS = 400;
@@ -28,13 +29,14 @@ const at = (id) => document.getElementById(id);
 const store = new BlockStore();
 const viewport = new Viewport();
 const sight = new Sight();
-const contrasts = Object.fromEntries(CHANNELS.map((channel) => [channel, new Contrast(channel)]));
+const contrasts = Object.fromEntries([...CHANNELS, "unwrapped"].map((channel) => [channel, new Contrast(channel)]));
 
 let stage = null;
 let tools = null;
 let connection = null;
 let comparison = null;
 let orders = null;
+let unwrapper = null;
 let state = null; // the service's last `state` message
 let link = "connecting";
 let lastHeard = null;
@@ -107,6 +109,22 @@ function shownNow() {
   };
 }
 
+/** Ask for turns while the unwrapped phase is looked at; they come with a delay, the blocks do not wait. */
+function unwrapSoon() {
+  const looks = view === "unwrapped" && state?.mosaic && state.name;
+  if (!looks) store.unwrapping = null;
+  const { generation, version } = state?.mosaic ?? {};
+  const shown = [generation, version, state?.scan?.refinement?.sweeps].join();
+  unwrapper.want(looks ? { scan: state.name, refined: Boolean(state.refined), state: shown } : null);
+}
+
+function onTurns(unwrapping) {
+  store.unwrap(unwrapping);
+  adaptSoon();
+  stage.redraw();
+  showCursor();
+}
+
 /** Show the same as the other page of a comparison. */
 function follow(other) {
   if (!stage?.pixelM || !other.place) return;
@@ -124,6 +142,7 @@ function chooseView(next) {
   rememberNow(); // a reload may come at once
   adaptAndTell();
   tools.measure();
+  unwrapSoon();
   if (state) showAround();
 }
 
@@ -243,6 +262,7 @@ function onState(message) {
   showTrends(state, isOtherScan);
   showLamps(state.lamps ?? [], behindS);
   orders.update(state);
+  unwrapSoon();
   showEmpty(hasNothing);
   tools.update();
   connection?.tell();
@@ -367,6 +387,7 @@ window.ptycholive = {
 };
 
 await loadColours();
+unwrapper = new Unwrapper(HALF, onTurns);
 const now = () => ({ state, channel: valueChannel(), centre: contrasts.phase.centre });
 tools = new Tools({ store, sight, now, onChange: (switched) => stage?.look && onTool(switched) });
 stage = new Stage(store, viewport, sight, tools.marks);

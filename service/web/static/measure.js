@@ -1,6 +1,6 @@
 // Numbers along a line and within a region. Pure: of the blocks that the page holds.
 
-import { HALF, keyOf } from "./blocks.js";
+import { HALF, keyOf, valueOf } from "./blocks.js";
 import { wrap } from "./contrast.js";
 
 const MOST_POINTS = 1024;
@@ -56,11 +56,13 @@ function bordersOf(one, other, level) {
   return [Math.round(low / 2 ** level), Math.max(Math.round(low / 2 ** level) + 1, Math.round(high / 2 ** level))];
 }
 
-function collect({ px, by, bx, planes }, channel, [top, left, bottom, right], values) {
+function collect(block, channel, [top, left, bottom, right], values) {
+  const { px, by, bx, planes } = block;
   for (let y = Math.max(top, by * px); y < Math.min(bottom, (by + 1) * px); y++) {
     for (let x = Math.max(left, bx * px); x < Math.min(right, (bx + 1) * px); x++) {
       const at = (y - by * px) * px + (x - bx * px);
-      if (HALF[planes.coverage[at]] > 0) values.push(HALF[planes[channel][at]]);
+      const value = valueOf(block, channel, at);
+      if (HALF[planes.coverage[at]] > 0 && !Number.isNaN(value)) values.push(value);
     }
   }
 }

@@ -8,7 +8,7 @@ const TRUST = {
   exposure: "another exposure than in training",
   residual: "frames are not explained",
 };
-const REFINED = ["amplitude", "phase"];
+const REFINED = ["amplitude", "phase", "unwrapped"];
 const LEDGER_ROWS = [["expected", "received"], ["decoded", "joined"], ["inferred", "duplicates"]];
 
 const at = (id) => document.getElementById(id);

@@ -111,7 +111,7 @@ export class Picture {
     const { gl } = this;
     const texture = gl.createTexture();
     gl.bindTexture(gl.TEXTURE_2D_ARRAY, texture);
-    gl.texStorage3D(gl.TEXTURE_2D_ARRAY, 1, gl.R16F, px, px, CHANNELS.length);
+    gl.texStorage3D(gl.TEXTURE_2D_ARRAY, 1, gl.R16F, px, px, CHANNELS.length + 1); // the last: turns
     gl.texParameteri(gl.TEXTURE_2D_ARRAY, gl.TEXTURE_MIN_FILTER, gl.NEAREST);
     gl.texParameteri(gl.TEXTURE_2D_ARRAY, gl.TEXTURE_MAG_FILTER, gl.NEAREST);
     return texture;
@@ -146,7 +146,8 @@ export class Picture {
     gl.uniform4f(at.place, 0, 0, 1, 1);
     gl.uniform1i(at.planes, 0);
     gl.uniform1i(at.tables, 1);
-    gl.uniform1i(at.layer, CHANNELS.indexOf(look.layer));
+    gl.uniform1i(at.layer, look.isUnwrapped ? CHANNELS.indexOf("phase") : CHANNELS.indexOf(look.layer));
+    gl.uniform1i(at.isUnwrapped, look.isUnwrapped);
     gl.uniform1i(at.isCyclic, look.isCyclic);
     gl.uniform1i(at.isComplex, look.isComplex);
     gl.uniform1f(at.row, (TABLE_ROWS.indexOf(look.table) + 0.5) / TABLE_ROWS.length);
@@ -167,6 +168,10 @@ export class Picture {
     if (kept.block !== block) {
       const size = [block.px, block.px, CHANNELS.length];
       gl.texSubImage3D(gl.TEXTURE_2D_ARRAY, 0, 0, 0, 0, ...size, gl.RED, gl.HALF_FLOAT, block.bits);
+      if (block.turns) {
+        const turns = [block.px, block.px, 1];
+        gl.texSubImage3D(gl.TEXTURE_2D_ARRAY, 0, 0, 0, CHANNELS.length, ...turns, gl.RED, gl.HALF_FLOAT, block.turns);
+      }
     }
     gl.framebufferTexture2D(gl.FRAMEBUFFER, gl.COLOR_ATTACHMENT0, gl.TEXTURE_2D, kept.painted, 0);
     gl.viewport(0, 0, block.px, block.px);

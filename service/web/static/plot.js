@@ -10,12 +10,15 @@ const QUIET = "#8c99a3";
 /**
  * @param {HTMLCanvasElement} canvas
  * @param {{lengthM: number, values: Array<?object>}} line  see `profile`
- * @param {number} centre  from which the phase counts, rad
+ * @param {{channel: string, centre: number}} shown  of the unwrapped phase its curve is drawn; else the phase's,
+ *   which counts from the centre, rad
  */
-export function plotProfile(canvas, { lengthM, values }, centre) {
+export function plotProfile(canvas, { lengthM, values }, { channel, centre }) {
   const curves = [
     { name: "amplitude", colour: "#e8e3d8", at: (value) => value.amplitude },
-    { name: "phase", colour: "#f0a35e", at: (value) => wrap(value.phase - centre) },
+    channel === "unwrapped"
+      ? { name: "unwrapped", colour: "#f0a35e", at: (value) => (Number.isFinite(value.unwrapped) ? value.unwrapped : null) }
+      : { name: "phase", colour: "#f0a35e", at: (value) => wrap(value.phase - centre) },
     { name: "confidence", colour: "#7fe3d6", at: (value) => value.confidence, range: [0, 1] },
   ];
   const { context, width, height } = prepared(canvas);

@@ -14,13 +14,14 @@ void main() {
 export const PAINT = `#version 300 es
 precision highp float;
 precision highp sampler2DArray;
-const int AMPLITUDE = 0, PHASE = 1, COVERAGE = 3, CONFIDENCE = 4;
+const int AMPLITUDE = 0, PHASE = 1, COVERAGE = 3, CONFIDENCE = 4, TURNS = 5;
 const float TURN = 6.283185307179586;
 const float FAINTEST = 0.25, FADED = 0.06;
 
 uniform sampler2DArray planes;
 uniform sampler2D tables;
 uniform int layer;        // whose value is shown; of the complex object, the amplitude
+uniform bool isUnwrapped; // the phase and its turns
 uniform bool isCyclic;    // the phase decides the colour
 uniform bool isComplex;   // and the amplitude the brightness
 uniform float row;        // of the colour table
@@ -36,8 +37,12 @@ float plane(int which) {
   return texelFetch(planes, ivec3(gl_FragCoord.xy, which), 0).r;
 }
 
+float value() {
+  return isUnwrapped ? plane(PHASE) + TURN * plane(TURNS) : plane(layer);
+}
+
 float placeOfValue() {
-  float linear = clamp((plane(layer) - range.x) / (range.y - range.x), 0.0, 1.0);
+  float linear = clamp((value() - range.x) / (range.y - range.x), 0.0, 1.0);
   return range.z == 1.0 ? linear : pow(linear, range.z);
 }
 
@@ -56,7 +61,7 @@ vec3 shade() {
 
 void main() {
   float light = plane(COVERAGE);
-  if (!(light > 0.0)) {
+  if (!(light > 0.0) || (isUnwrapped && isnan(plane(TURNS)))) {
     colour = vec4(0.0);
     return;
   }

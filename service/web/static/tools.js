@@ -89,13 +89,13 @@ export class Tools {
   #showProfile({ from, to }, pixelM) {
     const measured = profile(this.store, from, to, pixelM);
     at("profile-title").textContent = `Profile, ${length(measured.lengthM || pixelM)}`;
-    plotProfile(at("profile-plot"), measured, this.now().centre);
+    plotProfile(at("profile-plot"), measured, this.now());
   }
 
   #showRegion(region, pixelM) {
     const { channel } = this.now();
     const { pixels, mean, deviation, level } = statistics(this.store, region, channel, this.sight.level);
-    const unit = channel === "phase" ? " rad" : "";
+    const unit = ["phase", "unwrapped"].includes(channel) ? " rad" : "";
     const sides = [0, 1].map((axis) => length(Math.max(1, Math.abs(region.to[axis] - region.from[axis])) * pixelM));
     at("region-title").textContent = `Region, ${sides.join(" × ")}`;
     at("region-channel").textContent = channel;

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import io
+import json
 import socket
 
 import httpx
@@ -85,6 +86,23 @@ def test_a_scan_without_stitched_frames_has_no_mosaic(client, view):
     view.begin("dark")
     answer = client.get("/api/scans/dark/mosaic")
     assert (answer.status_code, "no frame" in answer.json()["error"]) == (404, True)
+
+
+def test_the_unwrapped_phase_is_the_phase_and_whole_turns(client, view):
+    query = {"channel": "unwrapped", "format": "npy"}
+    plane = np.load(io.BytesIO(client.get("/api/scans/star/mosaic", params=query).content))
+    mosaic = view.mosaic("star")
+    turns = (plane - mosaic.image("phase"))[mosaic.image("coverage") > 0] / (2 * np.pi)
+    np.testing.assert_allclose(turns, np.round(turns), atol=1e-5)
+    assert (
+        client.get("/api/scans/star/mosaic?channel=unwrapped&format=png").headers["content-type"]
+        == "image/png"
+    )
+    answer = client.get("/api/scans/star/unwrapped")
+    coarse, part = np.load(io.BytesIO(answer.content)), json.loads(answer.headers["x-part"])
+    assert part == {"bounds": list(mosaic.bounds()), "step": 1, "current": True}
+    np.testing.assert_allclose(np.nan_to_num(coarse), plane, atol=1e-4)
+    assert client.get("/api/scans/moon/unwrapped").status_code == 404
 
 
 def test_the_result_file_comes_when_it_is_written(client, view, tmp_path):
