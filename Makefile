@@ -9,6 +9,8 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constr
 LOCK_VENV := .venv-lock
 PEERS := .venv-peers .venv-readers
 PINNED := pyproject.toml requirements.lock service/compiled.pyx
+PROOFS := container systemd
+NETWORKS := /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns
 SKIPPED := the tests against it are skipped
 
 .PHONY: help demo test long soak peers container bench lint style types layers lock clean
@@ -81,9 +83,9 @@ $(VENV)/rtx.stamp: | $(VENV)/test.stamp
 	@$(PIP) 'tensorrt-rtx>=1.7' 'cuda-bindings>=13.0' 2>/dev/null || echo "make: no tensorrt-rtx here: $(SKIPPED)"
 	@touch $@
 
-container: $(VENV)/test.stamp ## build and run the image with podman, on a base made here (root only; takes minutes)
-	@.ci/packages podman:podman runc:runc iptables:iptables
-	@PROVE_CONTAINER=1 $(BIN)/python -m pytest -m long tests/deploy/test_container.py $(ARGS)
+container: $(VENV)/test.stamp ## build the image with podman, run it and the unit of systemd (root only; takes minutes)
+	@.ci/packages podman:podman runc:runc iptables:iptables $(NETWORKS)
+	@PROVE_CONTAINER=1 $(BIN)/python -m pytest -m long $(PROOFS:%=tests/deploy/test_%.py) $(ARGS)
 
 lock: ## pin the newest releases of everything in requirements.lock
 	@$(PYTHON) -m venv --clear $(LOCK_VENV)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 import subprocess
 from collections.abc import Callable, Iterator
@@ -10,11 +11,14 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import httpx
+import documents
 import pytest
 import yaml
+from podman import TOP, Docker
+from watching import Prometheus
 
-DEPLOY = Path(__file__).parents[2] / "deploy"
+DEPLOY = TOP / "deploy"
+WORK = TOP / "build/container"
 
 
 @pytest.fixture(scope="session")
@@ -28,36 +32,30 @@ def tool() -> Callable[[str], str]:
     return found
 
 
+@pytest.fixture(scope="session")
+def docker(tool: Callable[[str], str]) -> Docker:
+    """An engine with the base image; what it makes stays in build/container."""
+    if os.geteuid() != 0:
+        pytest.skip("containers with networks of their own are made by root only")
+    engine = Docker(tool("podman"), WORK)
+    engine.make_base(tool("debootstrap"), WORK)
+    return engine
+
+
+@pytest.fixture(scope="session")
+def image(docker: Docker) -> dict[str, Any]:
+    """The target cpu, built as the document says."""
+    built = docker.type(documents.line(TOP / "docs/deploy.md", "docker build --target cpu"))
+    assert built.returncode == 0, built.stderr[-4000:]
+    return docker.inspect("ptycholive:cpu")
+
+
 @pytest.fixture(scope="module")
 def service(processes: ModuleType, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Any]:
     """A service that records, so that all of its metrics are told."""
     folder = tmp_path_factory.mktemp("watched")
     with processes.services(lambda: folder) as serve:
         yield serve(record=folder / "recordings", refine=False)
-
-
-class Prometheus:
-    """A running Prometheus, asked over its API."""
-
-    def __init__(self, url: str) -> None:
-        self._http = httpx.Client(base_url=url, trust_env=False)
-
-    def close(self) -> None:
-        self._http.close()
-
-    def get(self, path: str, **asked: str) -> httpx.Response:
-        return self._http.get(path, params=asked)
-
-    def value(self, expression: str) -> float | None:
-        """Return the sum over the series of an expression; None where there is none."""
-        answer = self.get("/api/v1/query", query=expression).raise_for_status().json()
-        series = answer["data"]["result"]
-        return sum(float(one["value"][1]) for one in series) if series else None
-
-    def firing(self) -> set[str]:
-        """Return the names of the alerts that fire now."""
-        alerts = self.get("/api/v1/alerts").raise_for_status().json()["data"]["alerts"]
-        return {alert["labels"]["alertname"] for alert in alerts if alert["state"] == "firing"}
 
 
 @pytest.fixture(scope="module")
@@ -74,7 +72,7 @@ def watch(
             running.enter_context(_running(tool("prometheus"), folder, address))
             prometheus = Prometheus(f"http://{address}")
             running.callback(prometheus.close)
-            processes.until(lambda: _is_ready(prometheus), "Prometheus is ready")
+            processes.until(prometheus.is_ready, "Prometheus is ready")
             return prometheus
 
         yield start
@@ -109,10 +107,3 @@ def _running(program: str, folder: Path, address: str) -> Iterator[None]:
             yield
         finally:
             process.terminate()
-
-
-def _is_ready(prometheus: Prometheus) -> bool:
-    try:
-        return prometheus.get("/-/ready").is_success
-    except httpx.TransportError:
-        return False

@@ -6,7 +6,6 @@ images of Prometheus and Grafana.
 
 from __future__ import annotations
 
-import os
 import re
 import subprocess
 from pathlib import Path
@@ -15,16 +14,10 @@ import documents
 import httpx
 import processes
 import pytest
-from podman import Docker, with_options
+from podman import PROOF, TOP, Docker, with_options
 
-pytestmark = [
-    pytest.mark.long,
-    pytest.mark.timeout(3000),
-    pytest.mark.skipif("PROVE_CONTAINER" not in os.environ, reason="takes many minutes: make container"),
-]
+pytestmark = PROOF
 
-TOP = Path(__file__).parents[2]
-WORK = TOP / "build/container"
 TOKEN = "a-token-of-the-proof"
 UID = 10001
 MEMORY = 4 << 30
@@ -33,25 +26,7 @@ MOST_MIB = 600
 
 def documented(beginning):
     """Return the line of the document that begins so."""
-    lines = documents.lines(TOP / "docs/deploy.md")
-    return next(line for line in lines if line.startswith(beginning))
-
-
-@pytest.fixture(scope="module")
-def docker(tool):
-    if os.geteuid() != 0:
-        pytest.skip("containers with networks of their own are made by root only")
-    engine = Docker(tool("podman"), WORK)
-    engine.make_base(tool("debootstrap"), WORK)
-    return engine
-
-
-@pytest.fixture(scope="module")
-def image(docker):
-    """The target cpu, built as the document says."""
-    built = docker.type(documented("docker build --target cpu"))
-    assert built.returncode == 0, built.stderr[-4000:]
-    return docker.inspect("ptycholive:cpu")
+    return documents.line(TOP / "docs/deploy.md", beginning)
 
 
 class Container:

@@ -53,5 +53,5 @@ def test_a_bundle_without_calibration_has_no_limit():
 def test_each_command_block_of_the_page_is_marked_as_one_that_needs_an_engine():
     page = (Path(__file__).parents[2] / "docs/deploy.md").read_text()
     before_blocks = re.findall(r"(?:^|\n)([^\n]*)\n\n {4}\S", page)
-    assert len(before_blocks) == 5
+    assert len(before_blocks) == 6
     assert all("*engine*" in line for line in before_blocks)

@@ -24,9 +24,10 @@ DOCUMENTS = [
 OTHERS = {  # programs of others: why the lines that run them are only read
     "docker": "`make container` types what builds and runs the image, tests/deploy reads the stack",
     "kubectl": "no cluster; tests/deploy checks the manifests against the schema",
-    "systemctl": "systemd does not run; systemd-analyze reads the unit in tests/deploy",
-    "install": "changes /etc",
-    "useradd": "changes the machine's users",
+    "systemctl": "`make container` types it where systemd runs",
+    "install": "changes /etc; `make container` types it",
+    "ln": "changes /opt; `make container` types it",
+    "useradd": "changes the machine's users; `make container` types it",
     "pip": "`make` installs in the same way",
     "python": "minutes: a measurement of docs/results.md",
     "python3": "`make` does the same",

@@ -14,13 +14,30 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import pytest
+
+TOP = Path(__file__).parents[2]
+PROOF = [
+    pytest.mark.long,
+    pytest.mark.timeout(3000),
+    pytest.mark.skipif("PROVE_CONTAINER" not in os.environ, reason="takes many minutes: make container"),
+]
+LIMIT_S = 1500  # of one line: some build an image
 BASE = "localhost/debian:bookworm-slim"
-ALIASES = '[aliases]\n"debian" = "localhost/debian"\n'
+ALIASES = """\
+[aliases]
+"debian" = "localhost/debian"
+"prom/prometheus" = "localhost/prom/prometheus"
+"""
+COMPOSE = TOP / ".venv-compose/bin/podman-compose"
 LIMITS = """\
 [containers]
 default_ulimits = ["nofile=1024:1024", "nproc=2048:2048"]
 [engine]
 runtime = "runc"
+[network]
+network_backend = "netavark"
+network_config_dir = "{folder}/networks"
 """
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 LENT = "/run/host-certificates.pem"  # the certificates of this machine's way out, in steps that fetch
@@ -33,9 +50,13 @@ build)
     shift
     set -- build --network host {lending} \\
         ${{APT_MIRROR:+--build-arg APT_MIRROR}} ${{PIP_INDEX_URL:+--build-arg PIP_INDEX_URL}} "$@" ;;
-run)
+run | create)
+    command=$1
     shift
-    set -- run --read-only-tmpfs=false "$@" ;; # podman makes more places writable than docker does
+    set -- "$command" --read-only-tmpfs=false "$@" ;; # podman makes more places writable than docker does
+compose)
+    shift
+    exec {compose} --podman-path "$0" "$@" ;;
 esac
 exec {podman} --root {folder}/storage --runroot {folder}/run "$@"
 """
@@ -50,21 +71,22 @@ class Docker:
     """
 
     def __init__(self, podman: str, folder: Path) -> None:
+        self.folder = folder
         self._bin = folder / "bin"
         self._bin.mkdir(parents=True, exist_ok=True)
-        (folder / "containers.conf").write_text(LIMITS)
+        (folder / "containers.conf").write_text(LIMITS.format(folder=folder))
         (folder / "registries.conf").write_text(ALIASES)
         (folder / "pip.conf").write_text(f"[global]\ncert = {LENT}\n")
-        lending = f"--volume {CERTIFICATES}:{LENT}:ro --volume {folder}/pip.conf:/etc/pip.conf:ro"
+        self.lending = f"--volume {CERTIFICATES}:{LENT}:ro --volume {folder}/pip.conf:/etc/pip.conf:ro"
         shim = self._bin / "docker"
-        shim.write_text(DOCKER.format(folder=folder, podman=podman, lending=lending))
+        shim.write_text(DOCKER.format(folder=folder, podman=podman, compose=COMPOSE, lending=self.lending))
         shim.chmod(0o755)
 
     def type(self, line: str, **environment: str) -> subprocess.CompletedProcess[str]:
         """Run a line of a document in a shell, in the top folder."""
         told = os.environ | {"PATH": f"{self._bin}:{os.environ['PATH']}"} | environment
         return subprocess.run(
-            ["bash", "-ec", line], cwd=Path(__file__).parents[2], env=told,
+            ["timeout", "--kill-after=10", str(LIMIT_S), "bash", "-ec", line], cwd=TOP, env=told,
             stdin=subprocess.DEVNULL, capture_output=True, text=True, check=False,
         )  # fmt: skip
 
