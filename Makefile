@@ -9,7 +9,8 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constr
 LOCK_VENV := .venv-lock
 PEERS := .venv-peers .venv-readers
 PINNED := pyproject.toml requirements.lock service/compiled.pyx
-PROOFS := container systemd
+PROOFS := container stack systemd
+COMPOSE := .venv-compose
 NETWORKS := /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns
 SKIPPED := the tests against it are skipped
 
@@ -83,7 +84,7 @@ $(VENV)/rtx.stamp: | $(VENV)/test.stamp
 	@$(PIP) 'tensorrt-rtx>=1.7' 'cuda-bindings>=13.0' 2>/dev/null || echo "make: no tensorrt-rtx here: $(SKIPPED)"
 	@touch $@
 
-container: $(VENV)/test.stamp ## build the image with podman, run it and the unit of systemd (root only; takes minutes)
+container: $(VENV)/test.stamp $(COMPOSE)/made.stamp ## build the image with podman, run it, the stack and the unit (root only; takes minutes)
 	@.ci/packages podman:podman runc:runc iptables:iptables $(NETWORKS)
 	@PROVE_CONTAINER=1 $(BIN)/python -m pytest -m long $(PROOFS:%=tests/deploy/test_%.py) $(ARGS)
 
@@ -98,5 +99,5 @@ lock: ## pin the newest releases of everything in requirements.lock
 	@rm -r $(LOCK_VENV)
 
 clean: ## remove the environment, caches and builds; runs, results and artefacts stay
-	@rm -rf $(VENV) $(LOCK_VENV) $(PEERS) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
+	@rm -rf $(VENV) $(LOCK_VENV) $(PEERS) $(COMPOSE) build dist *.egg-info .mypy_cache .ruff_cache .pytest_cache .import_linter_cache .hypothesis
 	@find model service training tests -name __pycache__ -prune -exec rm -r {} +

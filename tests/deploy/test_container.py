@@ -83,7 +83,7 @@ class Container:
 
     def close(self) -> None:
         self._http.close()
-        self._docker("rm", "--force", "--time", 0, "proof")
+        self._docker("rm", "--force", "--time", 0, "--volumes", "proof")
         self._docker("volume", "rm", "--force", "results")
 
 

@@ -22,7 +22,7 @@ DOCUMENTS = [
 
 
 OTHERS = {  # programs of others: why the lines that run them are only read
-    "docker": "`make container` types what builds and runs the image, tests/deploy reads the stack",
+    "docker": "`make container` types it, with podman under that name",
     "kubectl": "no cluster; tests/deploy checks the manifests against the schema",
     "systemctl": "`make container` types it where systemd runs",
     "install": "changes /etc; `make container` types it",

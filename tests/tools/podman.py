@@ -39,6 +39,7 @@ runtime = "runc"
 network_backend = "netavark"
 network_config_dir = "{folder}/networks"
 """
+STAR = "/opt/ptycholive/lib/python3.11/site-packages/service/data/siemens_star_aps.cxi"  # in the image
 CERTIFICATES = "/etc/ssl/certs/ca-certificates.crt"
 LENT = "/run/host-certificates.pem"  # the certificates of this machine's way out, in steps that fetch
 DOCKER = """\
@@ -119,3 +120,17 @@ class Docker:
 def with_options(line: str, command: str, options: str) -> str:
     """Return a documented line with further options after the engine's command."""
     return re.sub(rf"^docker {command} ", f"docker {command} {options} ", line)
+
+
+def send_star(docker: Docker, network: str, scan: str) -> None:
+    """Let a container of the name `detector`, that of the example's settings, send the measured star."""
+    passing_on = ["/relay.py", "0.0.0.0", "31001", "127.0.0.1", "31002"]
+    replay = ["replay", STAR, "--to", "tcp://127.0.0.1:31002", "--bind", "--format", "dectris-v2"]
+    try:
+        docker(
+            "run", "--detach", "--name", "detector", "--network", network, "--entrypoint", "python3",
+            "--volume", f"{TOP}/tests/tools/relay.py:/relay.py:ro", "ptycholive:cpu", *passing_on,
+        )  # fmt: skip
+        docker("exec", "detector", "ptycholive", *replay, "--scan", scan)
+    finally:
+        docker("rm", "--force", "--time", 0, "--volumes", "detector")
