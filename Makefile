@@ -9,7 +9,7 @@ PIP := PIP_DISABLE_PIP_VERSION_CHECK=1 $(BIN)/python -m pip install -qq --constr
 LOCK_VENV := .venv-lock
 PEERS := .venv-peers .venv-readers
 PINNED := pyproject.toml requirements.lock service/compiled.pyx
-PROOFS := container stack systemd
+PROOFS := container stack pod systemd
 COMPOSE := .venv-compose
 NETWORKS := /usr/lib/podman/netavark:netavark /usr/lib/podman/aardvark-dns:aardvark-dns
 SKIPPED := the tests against it are skipped
@@ -84,8 +84,8 @@ $(VENV)/rtx.stamp: | $(VENV)/test.stamp
 	@$(PIP) 'tensorrt-rtx>=1.7' 'cuda-bindings>=13.0' 2>/dev/null || echo "make: no tensorrt-rtx here: $(SKIPPED)"
 	@touch $@
 
-container: $(VENV)/test.stamp $(COMPOSE)/made.stamp ## build the image with podman, run it, the stack and the unit (root only; takes minutes)
-	@.ci/packages podman:podman runc:runc iptables:iptables $(NETWORKS)
+container: $(VENV)/test.stamp $(COMPOSE)/made.stamp ## build the image with podman, run it, the stack, the pod and the unit (root only; takes minutes)
+	@.ci/packages podman:podman runc:runc iptables:iptables catatonit:catatonit kubectl:kubernetes-client $(NETWORKS)
 	@PROVE_CONTAINER=1 $(BIN)/python -m pytest -m long $(PROOFS:%=tests/deploy/test_%.py) $(ARGS)
 
 lock: ## pin the newest releases of everything in requirements.lock

@@ -23,7 +23,7 @@ DOCUMENTS = [
 
 OTHERS = {  # programs of others: why the lines that run them are only read
     "docker": "`make container` types it, with podman under that name",
-    "kubectl": "no cluster; tests/deploy checks the manifests against the schema",
+    "kubectl": "no cluster; `make container` types what a client can do alone",
     "systemctl": "`make container` types it where systemd runs",
     "install": "changes /etc; `make container` types it",
     "ln": "changes /opt; `make container` types it",
