@@ -11,10 +11,9 @@ from pathlib import Path
 from types import ModuleType
 from typing import Any
 
-import documents
 import pytest
 import yaml
-from podman import TOP, Docker
+from podman import TOP, Docker, documented
 from watching import Prometheus
 
 DEPLOY = TOP / "deploy"
@@ -45,7 +44,7 @@ def docker(tool: Callable[[str], str]) -> Docker:
 @pytest.fixture(scope="session")
 def image(docker: Docker) -> dict[str, Any]:
     """The target cpu, built as the document says."""
-    built = docker.type(documents.line(TOP / "docs/deploy.md", "docker build --target cpu"))
+    built = docker.type(documented("docker build --target cpu"))
     assert built.returncode == 0, built.stderr[-4000:]
     return docker.inspect("ptycholive:cpu")
 

@@ -10,11 +10,10 @@ import re
 import subprocess
 from pathlib import Path
 
-import documents
 import httpx
 import processes
 import pytest
-from podman import PROOF, TOP, Docker, with_options
+from podman import PROOF, Docker, documented, with_options
 
 pytestmark = PROOF
 
@@ -22,11 +21,6 @@ TOKEN = "a-token-of-the-proof"
 UID = 10001
 MEMORY = 4 << 30
 MOST_MIB = 600
-
-
-def documented(beginning):
-    """Return the line of the document that begins so."""
-    return documents.line(TOP / "docs/deploy.md", beginning)
 
 
 class Container:

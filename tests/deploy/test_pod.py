@@ -11,27 +11,20 @@ import shlex
 from pathlib import Path
 from typing import Any
 
-import documents
 import httpx
 import kubernetes_validate
 import processes
 import pytest
 import yaml
-from podman import PROOF, TOP, Docker, send_star
+from podman import PROOF, TOP, Docker, documented, send_star
 
 from service.handover.result import read_result
 
 pytestmark = PROOF
 
-PAGE = TOP / "docs/deploy.md"
 MANIFEST = TOP / "deploy/kubernetes/ptycholive.yaml"
 POD, CONTAINER = "ptycholive-pod-0", "ptycholive-pod-0-ptycholive"
 UID, GIB = "10001", 1 << 30
-
-
-def documented(beginning):
-    """Return the line of the document that begins so."""
-    return documents.line(PAGE, beginning)
 
 
 def deployment(manifests: list[dict[str, Any]]) -> dict[str, Any]:

@@ -12,20 +12,18 @@ import signal
 from pathlib import Path
 from typing import Any
 
-import documents
 import httpx
 import processes
 import pytest
 import yaml
 from podman import COMPOSE as COMPOSE_PROGRAM
-from podman import PROOF, TOP, Docker, send_star, with_options
+from podman import PROOF, TOP, Docker, documented, send_star, with_options
 from watching import Prometheus
 
 from service.handover.result import read_result
 
 pytestmark = PROOF
 
-PAGE = TOP / "docs/deploy.md"
 IMAGES = TOP / "tests/deploy/images"
 SITE = "Dockerfile .dockerignore LICENSE README.md pyproject.toml requirements.lock model service training"
 COMPOSE = "docker compose --file deploy/compose.yaml"
@@ -34,11 +32,6 @@ TOKEN = "a-token-of-the-stack"
 PROMETHEUS = "prom/prometheus:v2.55.1"
 HAD = "ptycholive prometheus"  # the services whose images can be had here
 NEXT = "0.2.0"
-
-
-def documented(beginning):
-    """Return the line of the document that begins so."""
-    return documents.line(PAGE, beginning)
 
 
 class Stack:
@@ -131,7 +124,7 @@ def stack(image, docker, tmp_path_factory):
     running = Stack(docker, docker.folder / "site")
     try:
         running.prepare()
-        running.must(f"{documented(f'{COMPOSE} up --detach')} {HAD}")
+        running.must(f"{documented('docker compose --file deploy/compose.yaml up')} {HAD}")
         running.settle()
         yield running
     finally:
@@ -191,7 +184,7 @@ def test_going_down_is_clean_and_leaves_the_volumes(stack):
 
 
 def test_the_file_for_the_gpu_lays_itself_over_the_stack(stack):
-    line = documented(f"{COMPOSE} --file deploy/compose.gpu.yaml").replace("up --detach", "config")
+    line = documented("docker compose --file deploy/compose.yaml --file").replace("up --detach", "config")
     services = yaml.safe_load(stack.must(line))["services"]
     assert services["ptycholive"]["image"] == "ptycholive:gpu"
     assert services["ptycholive"]["build"]["target"] == "gpu"

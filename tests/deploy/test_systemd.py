@@ -9,16 +9,14 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
-import documents
 import processes
 import pytest
-from podman import PROOF, TOP, Docker
+from podman import PROOF, TOP, Docker, documented_block
 
 from service.handover.result import read_result
 
 pytestmark = PROOF
 
-PAGE = TOP / "docs/deploy.md"
 IMAGES = TOP / "tests/deploy/images"
 SITE = "LICENSE README.md pyproject.toml requirements.lock model service training"
 SITE += " deploy/systemd deploy/ptycholive.example.toml"
@@ -33,11 +31,6 @@ ASK = (
     "import sys, urllib.request as r; asked = r.Request('http://127.0.0.1:8080' + sys.argv[1], "
     f"headers={{'Authorization': 'Bearer {TOKEN}'}}); print(r.urlopen(asked, timeout=5).read().decode())"
 )
-
-
-def block(beginning):
-    """Return the lines of the document's block that begins so."""
-    return next(told for told in documents.blocks(PAGE) if told.startswith(beginning)).splitlines()
 
 
 class Machine:
@@ -130,7 +123,7 @@ def machine(docker):
     docker.type("docker rm --force --time 0 machine")
     running = Machine(docker)
     try:
-        for line in block("useradd"):
+        for line in documented_block("useradd"):
             running.must(line)
         running.settle()
         yield running
@@ -203,7 +196,7 @@ def test_a_killed_service_starts_anew(machine):
 
 def test_the_upgrade_and_the_roll_back_change_the_version_that_runs(machine):
     before = machine.ask("/api/status")["version"]
-    *upgrade, back = block(f"python3 -m venv /opt/ptycholive-{NEXT}")
+    *upgrade, back = documented_block("python3 -m venv /opt/ptycholive-0.2.0")
     machine.must(f"sed -i 's/^version = .*/version = \"{NEXT}\"/' pyproject.toml")
     for line in upgrade:
         machine.must(line)

@@ -21,8 +21,3 @@ def lines(document: Path) -> Iterator[str]:
     """Yield the lines of each block."""
     for block in blocks(document):
         yield from block.splitlines()
-
-
-def line(document: Path, beginning: str) -> str:
-    """Return the first line of a document's blocks that begins so."""
-    return next(told for told in lines(document) if told.startswith(beginning))

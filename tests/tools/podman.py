@@ -14,9 +14,11 @@ import subprocess
 from pathlib import Path
 from typing import Any
 
+import documents
 import pytest
 
 TOP = Path(__file__).parents[2]
+PAGE = TOP / "docs/deploy.md"
 PROOF = [
     pytest.mark.long,
     pytest.mark.timeout(3000),
@@ -115,6 +117,16 @@ class Docker:
         done = self.type(f"tar -C {root} -c . | docker import - {BASE}")
         assert done.returncode == 0, done.stderr
         shutil.rmtree(root)
+
+
+def documented(beginning: str) -> str:
+    """Return the line of docs/deploy.md that begins so."""
+    return next(line for line in documents.lines(PAGE) if line.startswith(beginning))
+
+
+def documented_block(beginning: str) -> list[str]:
+    """Return the lines of the block of docs/deploy.md that begins so."""
+    return next(block for block in documents.blocks(PAGE) if block.startswith(beginning)).splitlines()
 
 
 def with_options(line: str, command: str, options: str) -> str:
