@@ -74,7 +74,8 @@ $(VENV)/test.stamp: $(PINNED) | $(VENV)/made.stamp
 	@touch $(VENV)/demo.stamp $@
 
 # Without it the tests are skipped, or fail where PEERS_REQUIRED is set.
-.venv-%/made.stamp: tests/interop/%.lock | $(VENV)/rtx.stamp
+$(PEERS:%=%/made.stamp): | $(VENV)/rtx.stamp
+.venv-%/made.stamp: tests/interop/%.lock | $(VENV)/made.stamp
 	@echo "make: installing programs by others, $*, into .venv-$* (once, takes some minutes)"
 	@$(PYTHON) -m venv --clear .venv-$*
 	@{ PIP_DISABLE_PIP_VERSION_CHECK=1 .venv-$*/bin/pip install -qq --no-deps -r $< && touch $@; } \

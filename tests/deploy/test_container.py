@@ -1,13 +1,13 @@
 """The image, built and run by a container engine with the lines of docs/deploy.md: Debian's podman as docker.
 
-The first run takes minutes; what it makes stays in build/container. What this cannot prove: the GPU, and the
-images of Prometheus and Grafana.
+The first run takes minutes; what it makes stays in build/container. What this cannot prove: the GPU.
 """
 
 from __future__ import annotations
 
 import re
 import subprocess
+import time
 from pathlib import Path
 
 import httpx
@@ -86,7 +86,9 @@ def container(image, docker):
     """The running container, healthy."""
     running = Container(docker)
     try:
+        began_s = time.monotonic()
         processes.until(running.is_healthy, "the container is healthy")
+        print(f"healthy: {time.monotonic() - began_s:.1f} s after it was started")
         yield running
     finally:
         running.close()

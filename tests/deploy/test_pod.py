@@ -83,27 +83,31 @@ class Pod:
         place = self._docker("volume", "inspect", "ptycholive-results", "--format", "{{.Mountpoint}}")
         return int(read_result(Path(place) / f"{scan}.h5").report["ledger"]["stitched"])
 
-    def close(self) -> None:
-        self.http.close()
-        for line in (
-            f"docker pod rm --force --time 0 {POD}", "docker network rm --force cluster",
-            "docker secret rm ptycholive",
-            "docker volume rm --force ptycholive ptycholive-results recordings tmp",
-        ):  # fmt: skip
-            self._docker.type(line)
+
+def clear(docker: Docker) -> None:
+    """Remove what the pod left, also that of a run that was cut off."""
+    for line in (
+        f"docker pod rm --force --time 0 {POD}",
+        "docker network rm --force cluster",
+        "docker secret rm ptycholive",
+        "docker volume rm --force ptycholive ptycholive-results recordings tmp",
+    ):
+        docker.type(line)
 
 
 @pytest.fixture(scope="module")
 def pod(image, docker, tool, tmp_path_factory):
     """The pod, ready, in a network where the detector will be."""
     running = Pod(docker, tmp_path_factory.mktemp("pod"))
+    clear(docker)
     try:
         docker("network", "create", "cluster")
         running.make_secret(tool("kubectl"))
         running.apply()
         yield running
     finally:
-        running.close()
+        running.http.close()
+        clear(docker)
 
 
 @pytest.mark.parametrize("probe", ["startupProbe", "readinessProbe", "livenessProbe"])

@@ -38,6 +38,7 @@ class Machine:
 
     def __init__(self, docker: Docker) -> None:
         self._docker = docker
+        self._detectors: list[subprocess.Popen[bytes]] = []
         docker("build", "--tag", "machine", "--file", IMAGES / "machine.Dockerfile", IMAGES)
         started = docker.type(f"docker run --detach --name machine {LIKE_A_MACHINE} {docker.lending} machine")
         assert started.returncode == 0, started.stderr
@@ -93,10 +94,12 @@ class Machine:
         """Begin to send the star as the detector of the example's settings."""
         told = {"to": "tcp://127.0.0.1:31001", "bind": True, "format": "dectris-v2", "scan": scan, **more}
         detector = [processes.COMMAND, "replay", processes.SCAN, *processes.flags(told)]
-        return subprocess.Popen(
+        sending = subprocess.Popen(
             ["nsenter", f"--target={self._init}", "--net", *map(str, detector)],
             stdin=subprocess.DEVNULL, stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL,
         )  # fmt: skip
+        self._detectors.append(sending)
+        return sending
 
     def finished(self, scan: str) -> dict[str, Any]:
         """Wait until a scan is finished; return its ledger."""
@@ -110,10 +113,16 @@ class Machine:
         self._docker("cp", f"machine:/var/lib/ptycholive/results/{scan}.h5", folder)
         return dict(read_result(folder / f"{scan}.h5").report["ledger"])
 
+    def has_a_snapshot(self, scan: str) -> bool:
+        return scan in self.type("ls /var/lib/ptycholive/results/.running")
+
     def stitched(self, scan: str) -> int:
         return int((self.ask(f"/api/scans/{scan}") or {"ledger": {"stitched": 0}})["ledger"]["stitched"])
 
     def close(self) -> None:
+        for sending in self._detectors:
+            sending.kill()
+            sending.wait()
         self._docker("rm", "--force", "--time", 0, "--volumes", "machine")
 
 
@@ -176,7 +185,6 @@ def test_a_stop_within_a_scan_is_clean_and_writes_what_is_there(machine, tmp_pat
     processes.until(lambda: machine.stitched("stopped") > 20, "frames are stitched")
     machine.must("systemctl stop ptycholive")
     detector.kill()
-    detector.wait()
     assert (machine.show("Result"), machine.show("ExecMainStatus")) == ("success", "0")
     assert machine.type("systemctl is-active ptycholive") == "inactive"
     ledger = machine.result("stopped", tmp_path)
@@ -186,12 +194,17 @@ def test_a_stop_within_a_scan_is_clean_and_writes_what_is_there(machine, tmp_pat
     machine.settle()
 
 
-def test_a_killed_service_starts_anew(machine):
+def test_a_service_that_is_killed_within_a_scan_starts_anew_and_goes_on_with_it(machine):
     restarts, killed = int(machine.show("NRestarts")), machine.show("MainPID")
+    machine.stream("killed", rate="20")
+    processes.until(lambda: machine.has_a_snapshot("killed"), "the scan is kept")
     machine.must(f"kill -9 {killed}")
     processes.until(lambda: int(machine.show("NRestarts")) == restarts + 1, "systemd starts it anew")
     machine.settle()
     assert machine.show("MainPID") not in (killed, "0")
+    ledger = machine.finished("killed")
+    assert processes.balanced(ledger)
+    assert (ledger["expected"], set(ledger["dropped"]) <= {"service_down"}) == (516, True)
 
 
 def test_the_upgrade_and_the_roll_back_change_the_version_that_runs(machine):
