@@ -44,8 +44,11 @@ RUN /opt/ptycholive/bin/pip install --no-cache-dir --quiet --constraint requirem
 
 FROM build AS build-gpu
 ARG PIP_INDEX_URL
+# Without a way to TensorRT's libraries: --build-arg PACKAGES='.[fast] cuda-bindings'
+ARG PACKAGES=".[gpu,fast]"
+# hadolint ignore=SC2086
 RUN /opt/ptycholive/bin/pip install --no-cache-dir --quiet --constraint requirements.lock \
-        '.[gpu,fast]' 'onnxruntime-gpu[cuda,cudnn]' \
+        $PACKAGES 'onnxruntime-gpu[cuda,cudnn]' \
     && /opt/ptycholive/bin/pip uninstall --quiet --yes pip setuptools
 
 FROM python AS service

@@ -85,9 +85,9 @@ $(VENV)/rtx.stamp: | $(VENV)/test.stamp
 	@$(PIP) 'tensorrt-rtx>=1.7' 'cuda-bindings>=13.0' 2>/dev/null || echo "make: no tensorrt-rtx here: $(SKIPPED)"
 	@touch $@
 
-container: $(VENV)/test.stamp $(COMPOSE)/made.stamp ## build the image with podman, run it, the stack, the pod and the unit (root only; takes minutes)
+container: $(VENV)/test.stamp $(COMPOSE)/made.stamp ## build the image with podman, run it, the stack, the pod and the unit (root only; minutes); WITH=gpu: the GPU's too
 	@.ci/packages podman:podman runc:runc iptables:iptables catatonit:catatonit kubectl:kubernetes-client $(NETWORKS)
-	@PROVE_CONTAINER=1 $(BIN)/python -m pytest -m long $(PROOFS:%=tests/deploy/test_%.py) $(ARGS)
+	@PROVE_CONTAINER=$(or $(WITH),1) $(BIN)/python -m pytest -m long $(PROOFS:%=tests/deploy/test_%.py) $(ARGS)
 
 lock: ## pin the newest releases of everything in requirements.lock
 	@$(PYTHON) -m venv --clear $(LOCK_VENV)

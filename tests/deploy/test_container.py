@@ -5,6 +5,7 @@ The first run takes minutes; what it makes stays in build/container. What this c
 
 from __future__ import annotations
 
+import os
 import re
 import subprocess
 import time
@@ -26,13 +27,15 @@ MOST_MIB = 600
 class Container:
     """The service as the document's line runs it; this machine's detector joins the container's network."""
 
-    def __init__(self, docker: Docker) -> None:
+    def __init__(self, docker: Docker, target: str = "cpu") -> None:
         self._docker = docker
+        self._name, self._volume = f"proof-{target}", f"results-{target}"
         port = processes.free_endpoint().rpartition(":")[2]
         line = documented("docker run --read-only").replace("127.0.0.1:8080:", f"127.0.0.1:{port}:")
-        docker("volume", "create", "results")
+        line = line.replace(":cpu", f":{target}").replace("results:", f"{self._volume}:")
+        docker("volume", "create", self._volume)
         started = docker.type(
-            with_options(line, "run", "--detach --name proof --add-host detector:127.0.0.1"),
+            with_options(line, "run", f"--detach --name {self._name} --add-host detector:127.0.0.1"),
             PTYCHOLIVE_TOKEN=TOKEN,
         )
         assert started.returncode == 0, started.stderr
@@ -43,19 +46,19 @@ class Container:
     @property
     def init(self) -> int:
         """The service's process, as this machine numbers it."""
-        return int(self._docker.inspect("proof")["State"]["Pid"])
+        return int(self._docker.inspect(self._name)["State"]["Pid"])
 
     @property
     def results(self) -> list[str]:
         """Files in the volume."""
-        place = Path(self._docker("volume", "inspect", "results", "--format", "{{.Mountpoint}}"))
+        place = Path(self._docker("volume", "inspect", self._volume, "--format", "{{.Mountpoint}}"))
         return sorted(path.name for path in place.glob("*.h5"))
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
-        return self._docker.type(f"docker exec proof {' '.join(command)}")
+        return self._docker.type(f"docker exec {self._name} {' '.join(command)}")
 
     def is_healthy(self) -> bool:
-        return self._docker.type("docker healthcheck run proof").returncode == 0
+        return self._docker.type(f"docker healthcheck run {self._name}").returncode == 0
 
     def ask(self, path: str):
         """Return what the API answers on the published port."""
@@ -72,13 +75,13 @@ class Container:
 
     def stop(self) -> int:
         """End it as the engine does, and return its exit status."""
-        self._docker("stop", "--time", 60, "proof")
-        return int(self._docker.inspect("proof")["State"]["ExitCode"])
+        self._docker("stop", "--time", 60, self._name)
+        return int(self._docker.inspect(self._name)["State"]["ExitCode"])
 
     def close(self) -> None:
         self._http.close()
-        self._docker("rm", "--force", "--time", 0, "--volumes", "proof")
-        self._docker("volume", "rm", "--force", "results")
+        self._docker("rm", "--force", "--time", 0, "--volumes", self._name)
+        self._docker("volume", "rm", "--force", self._volume)
 
 
 @pytest.fixture(scope="module")
@@ -135,3 +138,23 @@ def test_a_star_is_stitched_whole_and_its_result_outlives_the_container(containe
     assert (ledger["expected"], ledger["stitched"], ledger["dropped"]) == (516, 516, {})
     assert container.stop() == 0
     assert container.results == ["star.h5"]
+
+
+@pytest.mark.skipif(
+    os.environ.get("PROVE_CONTAINER") != "gpu", reason="fetches 3 GB: make container WITH=gpu"
+)
+def test_the_image_for_the_gpu_falls_back_to_the_processor_where_there_is_no_gpu(docker):
+    packages = "--build-arg PACKAGES='.[fast] cuda-bindings'"  # TensorRT's libraries are NVIDIA's to give
+    built = docker.type(f"docker build {packages} --target gpu --tag ptycholive:gpu .")
+    assert built.returncode == 0, built.stderr[-4000:]
+    print(f"image for the GPU, without TensorRT: {docker.inspect('ptycholive:gpu')['Size'] >> 20} MiB")
+    running = Container(docker, "gpu")
+    try:
+        processes.until(running.is_healthy, "the container is healthy")
+        told = running.run(
+            "python3", "-c", "'import onnxruntime as o; print(o.get_available_providers())'"
+        ).stdout
+        assert "CUDAExecutionProvider" in told
+        assert running.ask("/api/status")["engine"]["device"] == "cpu"
+    finally:
+        running.close()
