@@ -128,6 +128,11 @@ class Mosaic:
             return self._version
 
     @property
+    def weight(self) -> Float32:
+        """How much light falls on each pixel of a tile, (h, w), 1 on the brightest."""
+        return self._weight
+
+    @property
     def block_px(self) -> int:
         """Side of a block, pixels."""
         return self._block_px
@@ -148,7 +153,7 @@ class Mosaic:
             raise ValueError(f"tiles are {tiles.amplitude.shape[1:]}, their weight is {self._weight.shape}")
         planes = _planes(tiles)
         finite = _finite(planes[1:])
-        corners, fractions, placeable = self._place(tiles.positions_m)
+        corners, fractions, placeable = self.place(tiles.positions_m)
         with self._lock:
             self._version += 1
             parts = self._parts_of(np.flatnonzero(finite & placeable), corners, fractions)
@@ -156,6 +161,16 @@ class Mosaic:
         painted = np.zeros(len(finite), bool)
         painted[[part.tile for part in parts]] = True
         return Stitched(tiles.indices[painted], tiles.indices[finite & ~painted], tiles.indices[~finite])
+
+    def place(self, positions_m: Float64) -> tuple[NDArray[np.int64], Float32, NDArray[np.bool_]]:
+        """Return corner pixels (n, 2), fractions (n, 2) in [0, 1) and whether each can be placed at all."""
+        with np.errstate(over="ignore"):
+            centres = positions_m / self.object_pixel_m
+        placeable: NDArray[np.bool_] = np.all(np.abs(centres) < _PIXEL_LIMIT, axis=1)
+        centres = np.where(placeable[:, None], centres, 0.0)
+        whole = np.floor(centres)
+        corners = whole.astype(np.int64) - np.array(self._weight.shape) // 2
+        return corners, (centres - whole).astype(np.float32, order="C"), placeable
 
     def merge(self, other: Mosaic) -> None:
         """Add another mosaic of the same pixel and block size, such as the other half of a scan.
@@ -229,6 +244,14 @@ class Mosaic:
         transmission: Complex64 = amplitude * np.exp(np.complex64(1j) * phase)
         return transmission
 
+    def phasors(self, bounds: Bounds) -> Complex64:
+        """Return Σ w e^{iφ} of the tiles as (H, W) complex64, 0 where no light fell."""
+        y0, x0, y1, x1 = bounds
+        total = np.zeros((y1 - y0, x1 - x0), np.complex64)
+        for part, sums in self._parts(bounds):
+            total.real[part], total.imag[part] = sums[2], sums[3]
+        return total
+
     def agreement_mean(self) -> float:
         """Return the agreement averaged with the coverage as weight, 0 while nothing is painted."""
         weight, agreement, _ = self._totals()
@@ -246,16 +269,6 @@ class Mosaic:
                 totals += self._blocks[key].totals()
         weight, agreement, confidence = totals.tolist()
         return weight, agreement, confidence
-
-    def _place(self, positions_m: Float64) -> tuple[NDArray[np.int64], Float32, NDArray[np.bool_]]:
-        """Return corner pixels (n, 2), fractions (n, 2) in [0, 1) and whether each can be placed at all."""
-        with np.errstate(over="ignore"):
-            centres = positions_m / self.object_pixel_m
-        placeable: NDArray[np.bool_] = np.all(np.abs(centres) < _PIXEL_LIMIT, axis=1)
-        centres = np.where(placeable[:, None], centres, 0.0)
-        whole = np.floor(centres)
-        corners = whole.astype(np.int64) - np.array(self._weight.shape) // 2
-        return corners, (centres - whole).astype(np.float32, order="C"), placeable
 
     def _parts_of(
         self, tiles: NDArray[np.intp], corners: NDArray[np.int64], fractions: Float32

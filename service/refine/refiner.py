@@ -70,11 +70,19 @@ class Refiner:
     def add(self, run: ScanRun, painted: Painted) -> None:
         """Take frames of the newest scan that are in its mosaic."""
         task = self._tasks.get(run)
-        if task is not None and task.refinement.add(painted.tiles.positions_m, painted.counts):
+        if task is None:
+            return
+        if task.refinement.add(painted.tiles, painted.counts):
             run.warn(
                 "refine",
                 f"frames beyond {self._frames_mib} MiB are not refined: the network's mosaic stays there; "
                 "raise refine_mib if there is memory",
+            )
+        if task.refinement.unturned:
+            run.warn(
+                "refine_tiles",
+                f"frames leave no room in {self._frames_mib} MiB for all tiles: some are not turned to fit "
+                "the others before they are refined; raise refine_mib if there is memory",
             )
 
     def finish(self, run: ScanRun) -> None:

@@ -13,10 +13,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.refinement import Misfit, ObjectRefinement, Placement, placement
-from service.messages import Float64
+from service.messages import Tiles
 from service.mosaic import Bounds, Mosaic
-from service.refine.canvas import PIXEL_BYTES, Canvas, joined
+from service.refine.canvas import Canvas
 from service.refine.picture import as_mosaic
+from service.refine.plane import joined
+from service.refine.turned import TurnableTile, TurnedMosaic, turnable
+
+_PIXEL_BYTES = 17  # object, what turning tiles changes, and whether it is known
 
 _LEAST_GAIN = 2e-4  # the phase still improves by a tenth while the residual of noisy frames falls this slowly
 _MOST_GROWTH = 1.1  # of the residual from sweep to sweep: it wavers a little where it settles
@@ -53,6 +57,8 @@ class _PlacedFrame:
 class ScanRefinement:
     """Holds frames of one scan within a budget, and refines the mosaic's object by them.
 
+    First the tiles of the frames are turned to fit each other; the mosaic itself stays as it is.
+
     Where a sweep leaves the frames explained worse than the mosaic did, it begins again from the mosaic with
     a shorter step: each of many noisy frames then moves the object less.
 
@@ -64,9 +70,10 @@ class ScanRefinement:
         left_out: frames that came when the budget was spent.
 
     Args:
-        mosaic: of the scan; its object is the start.
+        mosaic: of the scan; its object, with the tiles turned, is the start.
         engine: refines patches, with the scan's probe; its step is shortened where that is needed.
-        budget_bytes: what the frames may take, and as much again for the object.
+        budget_bytes: what the frames may take, and as much again for the object. Tiles that wait to be
+            turned have what the frames leave.
         seed: of the order of the frames.
     """
 
@@ -80,7 +87,8 @@ class ScanRefinement:
         self._held_bytes = 0
         self._box: Bounds | None = None
         self._pending: deque[_PlacedFrame] = deque()
-        self._canvas: Canvas | None = Canvas(mosaic)
+        self._start = TurnedMosaic(mosaic)
+        self._canvas: Canvas | None = Canvas(self._start)
         self._lock = threading.Lock()  # canvas and figures; the thread that adds never takes it
         self._frames: list[_PlacedFrame] = []
         self._entered = 0
@@ -101,28 +109,36 @@ class ScanRefinement:
         """Whether nothing more is done, unless frames come after it has settled."""
         return self.state not in (State.WAITING, State.REFINING)
 
-    def add(self, positions_m: Float64, counts: NDArray[Any]) -> int:
+    @property
+    def unturned(self) -> int:
+        """Tiles that stay as they are in the mosaic for want of memory."""
+        return self._start.forgotten
+
+    def add(self, tiles: Tiles, counts: NDArray[Any]) -> int:
         """Take frames that are in the mosaic, and return how many were left out for want of memory.
 
         Args:
-            positions_m: (n, 2) probe centres y, x.
+            tiles: of n frames, as they are in the mosaic.
             counts: (n, H, W) photons a pixel; kept, not copied.
         """
         if self.ended:
             return 0
-        centres_px = (positions_m / self._mosaic.object_pixel_m).tolist()
+        centres_px = (tiles.positions_m / self._mosaic.object_pixel_m).tolist()
         left_out = 0
-        for (y, x), frame_counts in zip(centres_px, counts, strict=True):
+        for (y, x), frame_counts, tile in zip(centres_px, counts, turnable(self._mosaic, tiles), strict=True):
             place = placement((y, x), (counts.shape[1], counts.shape[2]))
-            left_out += not self._kept(_PlacedFrame(frame_counts, place))
+            left_out += not self._kept(_PlacedFrame(frame_counts, place), tile)
         self.left_out += left_out
         return left_out
 
     def step(self) -> bool:
-        """Let one frame come in, or refine by one; False when there is nothing to gain."""
+        """Turn a tile, let a frame come in, or refine by one; False when there is nothing to gain."""
         with self._lock, np.errstate(all="ignore"):  # what is not finite is seen when a sweep is judged
             if self.ended or self._canvas is None:
                 return False
+            if self._start.step():
+                self.state = State.REFINING
+                return True
             if self._pending:
                 self._enter(self._canvas, self._pending.popleft())
                 return True
@@ -164,6 +180,8 @@ class ScanRefinement:
             "ended": self.over,
             "frames": self._entered,
             "left_out": self.left_out,
+            "turned": self._start.turned,
+            "unturned": self.unturned,
             "sweeps": self._sweeps,
             "residual_before": _told(self._before.residual) if self._entered else None,
             "residual_after": _told(self._last_residual) if self._sweeps else None,
@@ -171,12 +189,14 @@ class ScanRefinement:
             "seconds": self.seconds,
         }
 
-    def _kept(self, frame: _PlacedFrame) -> bool:
+    def _kept(self, frame: _PlacedFrame, tile: TurnableTile) -> bool:
         y0, x0, y1, x1 = box = joined(self._box, frame.box)
         held_bytes = self._held_bytes + frame.counts.nbytes
-        if max(held_bytes, (y1 - y0) * (x1 - x0) * PIXEL_BYTES) > self._budget_bytes:
+        if max(held_bytes, (y1 - y0) * (x1 - x0) * _PIXEL_BYTES) > self._budget_bytes:
             return False
         self._held_bytes, self._box = held_bytes, box
+        self._start.add(tile)  # before its frame, which starts from it
+        self._start.fit_in(self._budget_bytes - held_bytes)
         self._pending.append(frame)
         return True
 
@@ -203,6 +223,7 @@ class ScanRefinement:
 
     def _drop_frames(self) -> None:
         self._pending.clear()
+        self._start.release()
         self._frames, self._order = [], []
 
     def _judge_sweep(self) -> None:
@@ -225,7 +246,7 @@ class ScanRefinement:
             self._canvas = None
             self._drop_frames()
             return
-        self._canvas = Canvas(self._mosaic)
+        self._canvas = Canvas(self._start)
         for frame in self._frames:
             self._canvas.take_in(frame.box)
 

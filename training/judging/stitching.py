@@ -14,6 +14,8 @@ from typing import Any, TypeVar
 import numpy as np
 from numpy.typing import NDArray
 
+from model.gauge import ROUNDS, fitting_turn
+
 Float32 = NDArray[np.float32]
 Float64 = NDArray[np.float64]
 Complex128 = NDArray[np.complex128]
@@ -121,7 +123,12 @@ def stitch_on_circle(
 
 
 def stitch_settled(
-    amplitude: Real | None, phase_rad: Real, corners_px: Corners, shape: Shape, weight: Real, sweeps: int = 3
+    amplitude: Real | None,
+    phase_rad: Real,
+    corners_px: Corners,
+    shape: Shape,
+    weight: Real,
+    sweeps: int = ROUNDS,
 ) -> Stitched:
     """Stitch as `stitch_on_circle`, then turn each tile to fit all the others, over and over.
 
@@ -146,7 +153,7 @@ def stitch_settled(
     for _ in range(sweeps):
         for tile, (window, fraction) in zip(phasors, _places(corners_px, weight.shape), strict=True):
             weighted = _spread(weight * tile, fraction)
-            turn = np.exp(1j * np.angle(np.vdot(weighted, total[window] - weighted)))
+            turn = fitting_turn(weighted, total[window] - weighted)
             total[window] += (turn - 1) * weighted
             tile *= turn
     return stitch_on_circle(amplitude, np.angle(phasors), corners_px, shape, weight)
@@ -197,15 +204,10 @@ def _add(tiles: NDArray[Any], weight: Float64, corners_px: Corners, total: Sum) 
 
 
 def _add_turned(tiles: NDArray[Any], weight: Float64, corners_px: Corners, total: Complex128) -> Complex128:
-    """Add phasors as `_add` does, each tile T turned by arg Σ w·M·conj(T), M the total under it.
-
-    M is the weighted sum, not the mean: that angle makes Σ|M + w·T|² greatest, and pixels count by how many
-    tiles already speak for them. A tile on empty ground is not turned, as arg 0 = 0.
-    """
+    """Add phasors as `_add` does, each tile turned to fit the total under it; see `fitting_turn`."""
     for tile, (window, fraction) in zip(tiles, _places(corners_px, weight.shape), strict=True):
         weighted = _spread(weight * tile, fraction)
-        turn = np.angle(np.vdot(weighted, total[window]))
-        total[window] += weighted * np.exp(1j * turn)
+        total[window] += weighted * fitting_turn(weighted, total[window])
     return total
 
 

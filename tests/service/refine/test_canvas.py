@@ -5,8 +5,10 @@ import pytest
 
 from service.messages import Tiles
 from service.mosaic import Mosaic
-from service.refine.canvas import Canvas, joined
+from service.refine.canvas import Canvas
 from service.refine.picture import as_mosaic
+from service.refine.plane import joined
+from service.refine.turned import TurnedMosaic
 
 PIXEL_M = 1e-8
 TILE = 16
@@ -27,7 +29,7 @@ def mosaic():
 
 def test_a_frame_finds_the_mosaic_under_its_tile_and_emptiness_around_it(mosaic):
     mosaic.add(tile(0, 0, 0.5))
-    canvas = Canvas(mosaic)
+    canvas = Canvas(TurnedMosaic(mosaic))
     canvas.take_in((-16, -16, 16, 16))
     patch = canvas.patch((-16, -16, 16, 16))
     np.testing.assert_allclose(patch[8:24, 8:24], 0.5 * np.exp(0.3j), rtol=1e-5)
@@ -37,7 +39,7 @@ def test_a_frame_finds_the_mosaic_under_its_tile_and_emptiness_around_it(mosaic)
 
 def test_what_has_been_refined_stays_when_the_mosaic_grows(mosaic):
     mosaic.add(tile(0, 0, 0.5))
-    canvas = Canvas(mosaic)
+    canvas = Canvas(TurnedMosaic(mosaic))
     canvas.take_in((-8, -8, 8, 8))
     canvas.patch((-8, -8, 8, 8))[...] = 2j
     mosaic.add(tile(0, 8, 0.7))
@@ -51,7 +53,7 @@ def test_what_has_been_refined_stays_when_the_mosaic_grows(mosaic):
 
 def test_where_no_frame_came_in_the_mosaic_is_shown(mosaic):
     mosaic.add(tile(0, 0, 0.5))
-    canvas = Canvas(mosaic)
+    canvas = Canvas(TurnedMosaic(mosaic))
     np.testing.assert_array_equal(canvas.shown(mosaic.bounds()), mosaic.object())
     canvas.take_in((-8, -8, 8, 8))
     mosaic.add(tile(5000, 0, 0.7))

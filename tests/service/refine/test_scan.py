@@ -19,7 +19,12 @@ def refinement(taken, engine):
 
 
 def add(refinement, painted):
-    return sum(refinement.add(batch.tiles.positions_m, batch.counts) for batch in painted)
+    return sum(refinement.add(batch.tiles, batch.counts) for batch in painted)
+
+
+def take_in(refinement, frames=FRAMES):
+    while refinement.report()["frames"] < frames:
+        assert refinement.step()
 
 
 def sweep(refinement, sweeps=1):
@@ -30,7 +35,8 @@ def sweep(refinement, sweeps=1):
 
 def test_before_the_first_sweep_there_is_nothing_to_see(refinement, painted):
     add(refinement, painted)
-    for _ in range(FRAMES + 5):
+    take_in(refinement)
+    for _ in range(5):
         assert refinement.step()
     assert refinement.refined() is None
     assert refinement.report()["residual_after"] is None
@@ -77,7 +83,11 @@ def test_frames_beyond_the_budget_are_left_out_and_counted(taken, painted, engin
 def test_frames_too_far_apart_for_the_budget_are_left_out(taken, painted, engine):
     refinement = ScanRefinement(taken.finished[0].mosaic, engine, AMPLE)
     far_m = np.array([[0.0, 0.0], [1e-3, 1e-3], [4e-8, 4e-8]])
-    assert refinement.add(far_m, painted[0].counts[:3]) == 1
+    first = painted[0].tiles
+    three = replace(
+        first, positions_m=far_m, amplitude=first.amplitude[:3], cos=first.cos[:3], sin=first.sin[:3]
+    )
+    assert refinement.add(three, painted[0].counts[:3]) == 1
 
 
 def test_frames_that_come_later_are_taken_in_before_the_sweep_goes_on(refinement, painted):
@@ -85,9 +95,7 @@ def test_frames_that_come_later_are_taken_in_before_the_sweep_goes_on(refinement
     sweep(refinement, 2)
     refinement.step()
     add(refinement, painted[1:])
-    early = len(painted[0].counts)
-    for _ in range(FRAMES - early):
-        refinement.step()
+    take_in(refinement)
     assert (refinement.report()["frames"], refinement.report()["sweeps"]) == (FRAMES, 2)
     sweep(refinement, 2)
     assert refinement.report()["residual_after"] < refinement.report()["residual_before"]
