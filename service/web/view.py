@@ -36,8 +36,8 @@ class LiveView(Protocol):
         `joined`, `inferred`, `stitched`, `duplicates`, `dropped` {reason: frames}}, `ledger_words`,
         `missing` [[first, last], …] the first few ranges of frames that have not come though later ones
         have, `rates` {`frames_per_s`, `latency_p50_s`, `latency_p99_s`}, `started`, `finished`, `model`,
-        `refinement` None or {`state` (words), `ended`, `frames`, `left_out`, `sweeps`, `residual_before`,
-        `residual_after`, `seconds`}.
+        `refinement` None or {`state` (words), `ended`, `frames`, `left_out`, `turned`, `unturned`, `sweeps`,
+        `residual_before`, `residual_after`, `seconds`}.
         """
 
     def mosaic(self, name: str) -> Mosaic | None:

@@ -13,7 +13,7 @@ from training.judging.foretelling import Foretold, foretell
 from training.judging.held_out_scans import KEPT_COVERAGE, ScanSeries, held_out_scan
 from training.judging.painted_scan import painted_scan
 from training.judging.predictor import Predictor
-from training.judging.stitching_gains import StitchingWay, stitching_ways
+from training.judging.stitching_gains import StitchingWay, stitching_ways, sweeping
 from training.simulation.objects import EVERY_FAMILY
 
 SERIES = ScanSeries(frames=100, exposures=(0.5, 1.0, 2.0))  # faint frames are hard, strong ones easy
@@ -69,5 +69,7 @@ def judge_held_out(
             lit = np.asarray(truth.coverage > KEPT_COVERAGE * truth.coverage.max())
             scan = painted_scan(paint(model.fullest, counts), counts, truth, lit)
             shown = family not in model.not_shown
-            yield HeldOutScan(family, shown, exposure, foretell(scan, trust), stitching_ways(scan))
+            yield HeldOutScan(
+                family, shown, exposure, foretell(scan, trust), stitching_ways(scan, sweeping(counts, truth))
+            )
             advance(1)

@@ -2,15 +2,26 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
+from numpy.typing import NDArray
 
 from model.judge import likeness
+from model.scans import Reference
 from training.judging.evaluation import transmission
+from training.judging.iterative_frames import frames_of
 from training.judging.painted_scan import PaintedScan
+from training.judging.refinement_run import RefinementRun
 from training.judging.stitching import Stitched, stitch_angles, stitch_on_circle, stitch_settled
+
+SWEEPS = 2
+"""Of refinement, after which each mosaic is judged once more: few, so that the start still tells."""
+
+Complex64 = NDArray[np.complex64]
+Refine = Callable[[Complex64], Complex64]
 
 
 @dataclass(frozen=True, slots=True)
@@ -22,23 +33,46 @@ class StitchingWay:
         phase_rms_rad: root mean square of the circular phase error, one global phase removed.
         phase_correlation: Pearson's.
         amplitude_rms: of the amplitude error; None from a network that predicts phase only.
+        refined_phase_rms_rad: after `SWEEPS` of the service's refinement; None where nothing refined it.
     """
 
     name: str
     phase_rms_rad: float
     phase_correlation: float
     amplitude_rms: float | None
+    refined_phase_rms_rad: float | None = None
 
 
-def stitching_ways(scan: PaintedScan) -> tuple[StitchingWay, ...]:
+def stitching_ways(scan: PaintedScan, refine: Refine | None = None) -> tuple[StitchingWay, ...]:
     """Stitch the tiles of a scan with more and more care, and judge each mosaic where the scan says.
 
     Where all positions are whole pixels there is no way that places tiles between them.
 
+    Args:
+        scan: its tiles.
+        refine: what refines an object (Y, X), see `sweeping`; None: nothing does.
+
     Raises:
         ValueError: nothing is left to compare.
     """
-    return tuple(_judged(name, stitched, scan) for name, stitched in _mosaics(scan))
+    return tuple(_judged(name, stitched, scan, refine) for name, stitched in _mosaics(scan))
+
+
+def sweeping(counts: NDArray[Any], truth: Reference) -> Refine:
+    """Return what refines an object by `SWEEPS` over the frames of a scan.
+
+    Args:
+        counts: (n, H, W) photons a pixel.
+        truth: probe and positions of at least the same frames.
+    """
+
+    def refine(start: Complex64) -> Complex64:
+        run = RefinementRun(frames_of(counts, truth.positions_px[: len(counts)], truth.probe, start=start))
+        for _ in range(SWEEPS):
+            run.iterate()
+        return run.found()[0]
+
+    return refine
 
 
 def mean_ways(scans: Sequence[tuple[StitchingWay, ...]]) -> tuple[StitchingWay, ...]:
@@ -48,11 +82,13 @@ def mean_ways(scans: Sequence[tuple[StitchingWay, ...]]) -> tuple[StitchingWay, 
 
 def _mean(ways: tuple[StitchingWay, ...]) -> StitchingWay:
     amplitudes = [way.amplitude_rms for way in ways if way.amplitude_rms is not None]
+    refined = [way.refined_phase_rms_rad for way in ways if way.refined_phase_rms_rad is not None]
     return StitchingWay(
         ways[0].name,
         float(np.mean([way.phase_rms_rad for way in ways])),
         float(np.mean([way.phase_correlation for way in ways])),
         float(np.mean(amplitudes)) if amplitudes else None,
+        float(np.mean(refined)) if refined else None,
     )
 
 
@@ -71,13 +107,19 @@ def _mosaics(scan: PaintedScan) -> Iterator[tuple[str, Stitched]]:
     yield "turned to fit all others", stitch_settled(amplitude, phase_rad, fine, roomy, weight)
 
 
-def _judged(name: str, stitched: Stitched, scan: PaintedScan) -> StitchingWay:
+def _judged(name: str, stitched: Stitched, scan: PaintedScan, refine: Refine | None) -> StitchingWay:
     inner = np.s_[1:-1, 1:-1]
     amplitude = None if stitched.amplitude is None else stitched.amplitude[inner]
-    found = likeness(transmission(amplitude, stitched.phase_rad[inner]), scan.truth, scan.where)
+    mosaic = transmission(amplitude, stitched.phase_rad[inner])
+    found = likeness(mosaic, scan.truth, scan.where)
+    refined = None
+    if refine is not None:
+        start = np.where(stitched.coverage[inner] > 0, mosaic, 1).astype(np.complex64)
+        refined = likeness(refine(start), scan.truth, scan.where).phase_rms_rad
     return StitchingWay(
         name,
         found.phase_rms_rad,
         found.phase_correlation,
         None if amplitude is None else found.amplitude_rms,
+        refined,
     )

@@ -19,7 +19,7 @@ from training.judging.foretelling import (
 )
 from training.judging.held_out_trust import SERIES, HeldOutScan
 from training.judging.metrics import as_json
-from training.judging.stitching_gains import StitchingWay, mean_ways
+from training.judging.stitching_gains import SWEEPS, StitchingWay, mean_ways
 from training.reporting import plots
 from training.reporting.plots import Chart, Curve
 from training.reporting.report import Picture, Section, Table, Trust, Verdict
@@ -59,11 +59,11 @@ def ways_table(scans: Sequence[tuple[StitchingWay, ...]], of: str = "") -> Table
     """Return what each part of stitching is worth, on average over scans; arguments as above."""
     return Table(
         f"What stitching is worth{of}",
-        ("tiles put together by", "phase", "corr.", "amplitude"),
+        ("tiles put together by", "phase", "corr.", "amplitude", "phase, refined"),
         [_way(way) for way in mean_ways(scans)],
         "The same tiles, phasors averaged; each + adds one part, the last turns each onto those before it. "
         "Phase: RMS error in rad, one global phase removed; corr.: of the phase; amplitude: RMS error; "
-        "all where the light is good.",
+        f"phase, refined: after {SWEEPS} sweeps of the service's refinement; all where the light is good.",
     )
 
 
@@ -184,7 +184,8 @@ def _in_words(shown: Ranking, best: Ranking) -> str:
 
 def _way(way: StitchingWay) -> tuple[str, ...]:
     amplitude = "–" if way.amplitude_rms is None else f"{way.amplitude_rms:.4f}"
-    return way.name, f"{way.phase_rms_rad:.4f}", f"{way.phase_correlation:.4f}", amplitude
+    refined = "–" if way.refined_phase_rms_rad is None else f"{way.refined_phase_rms_rad:.4f}"
+    return way.name, f"{way.phase_rms_rad:.4f}", f"{way.phase_correlation:.4f}", amplitude, refined
 
 
 def _rho(value: float | None) -> str:

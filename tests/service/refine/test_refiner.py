@@ -122,6 +122,18 @@ def test_the_operator_is_told_of_frames_that_did_not_fit(begin, run, painted):
     assert refiner.report(run)["left_out"] == 9 * 64 - (1 << 20) // (32 * 32 * 2)
 
 
+def test_the_operator_is_told_of_tiles_that_are_not_turned_for_want_of_memory(begin, run, painted):
+    refiner = begin(frames_mib=1)
+    assert "refine_tiles" not in run.warnings
+    for _ in range(6):
+        for batch in painted:
+            refiner.add(run, batch)
+    assert "refine" not in run.warnings
+    assert "turned to fit" in run.warnings["refine_tiles"]
+    assert refiner.report(run)["unturned"] > 0
+    assert refiner.report(run)["left_out"] == 0
+
+
 def test_a_scan_that_was_never_begun_is_not_refined(run, painted):
     refiner = Refiner(lambda: True, 64, 1.0, lambda run: None)
     refiner.add(run, painted[0])

@@ -6,6 +6,7 @@ import numpy as np
 import pytest
 
 from model.refinement import ObjectRefinement
+from service.mosaic import Mosaic
 from service.refine.scan import ScanRefinement, State
 
 FRAMES = 64
@@ -54,6 +55,79 @@ def test_sweeps_lower_the_residual_and_settle(refinement, painted):
             break
     assert refinement.state is State.SETTLED
     assert not refinement.step()
+
+
+def with_angles(painted, seed=7, spread_rad=0.6):
+    """Return what was stitched, each tile turned by an angle of its own, and a mosaic of it."""
+    dice = np.random.default_rng(seed)
+    turned = []
+    for batch in painted:
+        tiles = batch.tiles
+        phasors = (tiles.cos + 1j * tiles.sin) * np.exp(1j * dice.normal(0, spread_rad, len(tiles.cos)))[
+            :, None, None
+        ]
+        cos, sin = (part.astype(np.float32) for part in (phasors.real, phasors.imag))
+        turned.append(replace(batch, tiles=replace(tiles, cos=cos, sin=sin)))
+    return turned
+
+
+def mosaic_of(batches, mosaic):
+    found = Mosaic(mosaic.object_pixel_m, mosaic.weight)
+    for batch in batches:
+        found.add(batch.tiles)
+    return found
+
+
+def test_turned_tiles_explain_the_frames_better_before_the_first_sweep(taken, painted, engine):
+    scattered = with_angles(painted)
+    mosaic = mosaic_of(scattered, taken.finished[0].mosaic)
+    plain, turning = (ScanRefinement(mosaic, engine, AMPLE) for _ in range(2))
+    add(plain, scattered)
+    plain._start.release()
+    add(turning, scattered)
+    for refinement in (plain, turning):
+        take_in(refinement)
+    assert turning.report()["turned"] == FRAMES
+    assert turning.report()["residual_before"] < plain.report()["residual_before"]
+
+
+def test_when_memory_is_short_tiles_make_room_for_frames_and_are_counted(taken, painted, engine):
+    refinement = ScanRefinement(taken.finished[0].mosaic, engine, FRAMES * FRAME_BYTES)
+    assert add(refinement, painted) == 0
+    assert refinement.unturned == FRAMES
+    sweep(refinement)
+    report = refinement.report()
+    assert (report["turned"], report["unturned"], report["frames"]) == (0, FRAMES, FRAMES)
+
+
+def test_what_a_changed_model_paints_is_turned_to_fit_what_the_first_one_painted(journey, stream, engine):
+    told = journey()
+    events = stream()
+    told.take(events[: len(events) // 2])
+    told.swap(told._reconstruction._painter._engine)
+    told.take(events[len(events) // 2 :])
+    mosaic, painted = told.result().mosaic, told.painted
+    refinement = ScanRefinement(mosaic, engine, AMPLE)
+    assert add(refinement, painted) == 0
+    sweep(refinement, 2)
+    assert refinement.report()["turned"] == FRAMES
+    assert refinement.report()["residual_after"] < refinement.report()["residual_before"]
+
+
+def test_a_scan_gone_on_with_turns_the_tiles_that_came_since(taken, painted, engine):
+    whole = taken.finished[0].mosaic
+    resumed = Mosaic(whole.object_pixel_m, whole.weight)
+    resumed.restore(mosaic_of(painted[:2], whole).state())
+    refinement = ScanRefinement(resumed, engine, AMPLE)
+    for batch in painted[2:]:
+        resumed.add(batch.tiles)
+    since = sum(len(batch.counts) for batch in painted[2:])
+    add(refinement, painted[2:])
+    sweep(refinement, 2)
+    report = refinement.report()
+    assert (report["turned"], report["frames"]) == (since, since)
+    assert report["residual_after"] < report["residual_before"]
+    assert refinement.refined().bounds() == resumed.bounds()
 
 
 def test_the_refined_object_has_the_grid_of_the_mosaic(refinement, painted, taken):

@@ -101,6 +101,14 @@ def test_a_network_of_phase_only_has_no_error_of_amplitude(scan):
     assert mean_ways([ways, ways]) == ways
 
 
+def test_each_mosaic_is_judged_once_more_when_it_was_refined(scan):
+    plain = {way.name: way for way in stitching_ways(scan)}
+    refined = stitching_ways(scan, lambda start: np.where(scan.where, scan.truth, start))
+    assert all(way.refined_phase_rms_rad is None for way in plain.values())
+    assert max(way.refined_phase_rms_rad for way in refined) < 1e-6
+    assert {way.name: way.phase_rms_rad for way in refined} == rms_rad(scan)
+
+
 def test_the_ways_of_several_scans_are_averaged_one_by_one(scan):
     once = stitching_ways(scan)
     worse = tuple(replace(way, phase_rms_rad=way.phase_rms_rad + 1) for way in once)

@@ -17,7 +17,7 @@ from training.reporting.trusted import (
 )
 
 ERRORS_RAD = np.linspace(0.05, 0.5, 40)
-WAYS = (StitchingWay("plain", 0.2, 0.9, 0.1), StitchingWay("+ weight", 0.1, 0.95, None))
+WAYS = (StitchingWay("plain", 0.2, 0.9, 0.1, 0.05), StitchingWay("+ weight", 0.1, 0.95, None))
 
 
 def foretold(**doubts):
@@ -43,7 +43,10 @@ def test_a_candidate_that_the_model_lacks_is_not_known():
 
 def test_an_amplitude_that_is_not_painted_has_no_error():
     rows = ways_table([WAYS, WAYS]).rows
-    assert rows == [("plain", "0.2000", "0.9000", "0.1000"), ("+ weight", "0.1000", "0.9500", "–")]
+    assert rows == [
+        ("plain", "0.2000", "0.9000", "0.1000", "0.0500"),
+        ("+ weight", "0.1000", "0.9500", "–", "–"),
+    ]
 
 
 @pytest.mark.parametrize(("share", "trust"), [(0.1, "good"), (0.6, "fair"), (1.0, "poor")])
