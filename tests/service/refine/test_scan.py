@@ -5,7 +5,9 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from model.bundle import load_bundle
 from model.refinement import ObjectRefinement
+from service.engines.onnxruntime import OnnxRuntimeEngine
 from service.mosaic import Mosaic
 from service.refine.scan import ScanRefinement, State
 
@@ -17,6 +19,13 @@ AMPLE = 1 << 24
 @pytest.fixture
 def refinement(taken, engine):
     return ScanRefinement(taken.finished[0].mosaic, engine, AMPLE)
+
+
+@pytest.fixture(scope="module")
+def brighter(bundle_maker, tmp_path_factory):
+    """An engine of the same shapes whose amplitudes are a little larger."""
+    made = bundle_maker(tmp_path_factory.mktemp("b"), "brighter", gain=1.1)
+    return OnnxRuntimeEngine(load_bundle(made), threads=1)
 
 
 def add(refinement, painted):
@@ -100,13 +109,16 @@ def test_when_memory_is_short_tiles_make_room_for_frames_and_are_counted(taken, 
     assert (report["turned"], report["unturned"], report["frames"]) == (0, FRAMES, FRAMES)
 
 
-def test_what_a_changed_model_paints_is_turned_to_fit_what_the_first_one_painted(journey, stream, engine):
+def test_what_a_changed_model_paints_is_turned_to_fit_what_the_first_one_painted(
+    journey, stream, engine, brighter
+):
     told = journey()
     events = stream()
     told.take(events[: len(events) // 2])
-    told.swap(told._reconstruction._painter._engine)
+    told.swap(brighter)
     told.take(events[len(events) // 2 :])
     mosaic, painted = told.result().mosaic, told.painted
+    assert "model" in told.finished[0].warnings
     refinement = ScanRefinement(mosaic, engine, AMPLE)
     assert add(refinement, painted) == 0
     sweep(refinement, 2)
