@@ -188,6 +188,15 @@ class App:
             raise ConfigError(f"scan {run.scan} is running: orientation is changed between scans")
         self.door.orient(orientation, axes)
 
+    @property
+    def aligns(self) -> bool:
+        """Whether each tile of the next scans is turned to fit those before it."""
+        return self._journey.aligns
+
+    def align(self, on: bool) -> None:
+        """Turn each tile of the next scans to fit those before it, or leave them as they are."""
+        self._journey.align(on)
+
     def warn(self, line: str) -> None:
         """Tell the operator, in the log and on the page, once."""
         if line not in self.warnings:

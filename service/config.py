@@ -182,6 +182,9 @@ class Settings(msgspec.Struct, frozen=True, forbid_unknown_fields=True, kw_only=
         Literal["wait", "drop"],
         Meta(description='what becomes of frames beyond that: senders "wait", or the newest "drop" out'),
     ] = "wait"
+    gauge_alignment: Annotated[
+        bool, Meta(description="turn each tile, as it comes, to fit those before it in absolute phase")
+    ] = False
     tiles: Annotated[str | None, Meta(description="endpoint where tiles are published")] = None
     results: Annotated[str, Meta(description="folder of the result files")] = "results"
     snapshot_s: Annotated[

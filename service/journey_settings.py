@@ -17,5 +17,6 @@ def journey_settings(settings: Settings) -> JourneySettings:
         join_bytes=settings.inbox_mib << 20,
         end_grace_s=settings.end_grace_s,
         idle_end_s=settings.idle_end_s,
+        gauge_alignment=settings.gauge_alignment,
         max_frames=DEFAULT_LIMITS.max_scan_frames,
     )

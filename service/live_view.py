@@ -51,6 +51,7 @@ class AppView:
             "queues": app.queues(),
             "recording": app.recording.report(),
             "orientation": self._orientation(),
+            "gauge_alignment": app.aligns,
             "current_scan": None if current is None else current.scan,
             "warnings": [*app.warnings, *(newest.warnings.values() if newest else ())],
         }
@@ -116,6 +117,11 @@ class AppView:
     def _orientation(self) -> dict[str, str]:
         frames, positions = self._app.door.orientation
         return {"frames": frames.setting, "positions": positions.axes}
+
+    def align(self, on: bool) -> dict[str, Any]:
+        """Turn each tile of the next scans to fit those before it, or not."""
+        self._app.align(on)
+        return {"gauge_alignment": self._app.aligns}
 
     def record(self, on: bool) -> dict[str, Any]:
         """Begin or end to record; return what is recorded."""

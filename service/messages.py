@@ -7,7 +7,7 @@ every frame is made of are structs of msgspec, which are made in a tenth of a fr
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, fields, replace
 from typing import Any
 
 import msgspec
@@ -209,3 +209,10 @@ class Tiles:
     received_ns: NDArray[np.int64]
     confidence: Float32 | None = None
     residual: Float32 | None = None
+
+    def only(self, which: NDArray[np.bool_] | slice) -> Tiles:
+        """Return some of them, in their order; all of them as they are."""
+        if not isinstance(which, slice) and which.all():
+            return self
+        arrays = {field.name: getattr(self, field.name) for field in fields(self) if field.name != "scan"}
+        return replace(self, **{name: array[which] for name, array in arrays.items() if array is not None})

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from concurrent.futures import FIRST_COMPLETED, Future, wait
-from dataclasses import dataclass, fields, replace
+from dataclasses import dataclass
 from typing import Any
 
 import numpy as np
@@ -14,6 +14,7 @@ from model.bundle import BundleDescription
 from model.geometry import probe_weight
 from model.orientation import Orientation
 from model.trust import tile_confidence
+from service.aligned import add_aligned
 from service.engine import Engine, Inferred, engine_input, forward_residuals
 from service.errors import EngineError
 from service.messages import Batch, Float32, Tiles
@@ -129,10 +130,10 @@ class Painter:
             return None
         run.ledger.infer(tiles.indices)
         inferred_ns = self._clock_ns()
-        placed = self._stitch(run, tiles)
+        tiles, placed = self._stitch(run, tiles)
         infer_s, stitch_s = (inferred_ns - sent.begun_ns) * 1e-9, (self._clock_ns() - inferred_ns) * 1e-9
         self._watch(run, tiles, counts, infer_s)
-        return Painted(_only(tiles, placed), counts[placed, 0], infer_s, stitch_s)
+        return Painted(tiles.only(placed), counts[placed, 0], infer_s, stitch_s)
 
     def _tiles(self, batch: Batch, found: Inferred) -> Tiles:
         confidence = tile_confidence(found.residual, self.model.trust)
@@ -181,9 +182,9 @@ class Painter:
             return np.full(len(counts), np.nan, np.float32)
         return forward_residuals(self._engine.bundle, found, counts)
 
-    def _stitch(self, run: ScanRun, tiles: Tiles) -> NDArray[np.bool_]:
-        """Return which are in the mosaic now, (n,)."""
-        went = run.mosaic.add(tiles)
+    def _stitch(self, run: ScanRun, tiles: Tiles) -> tuple[Tiles, NDArray[np.bool_]]:
+        """Return the tiles as they were added, and which are in the mosaic now, (n,)."""
+        tiles, went = add_aligned(run.mosaic, tiles) if run.aligned else (tiles, run.mosaic.add(tiles))
         run.ledger.stitch(went.stitched)
         for reason, indices in (("outside", went.outside), ("not_finite", went.not_finite)):
             if len(indices):
@@ -193,8 +194,8 @@ class Painter:
                     f"tiles not stitched ({reason}): check the positions' unit, and the bundle",
                 )
         placed: NDArray[np.bool_] = np.isin(tiles.indices, went.stitched)
-        run.note_placed(_only(tiles, placed), self._clock_ns())
-        return placed
+        run.note_placed(tiles.only(placed), self._clock_ns())
+        return tiles, placed
 
 
 def _over_tiles(confidence: Float32, tile_shape: tuple[int, ...]) -> Float32:
@@ -206,10 +207,3 @@ def _trial_frames(frame_s: float) -> int:
     """Return how many frames can be tried in all orientations in the time that is given to it."""
     affordable = _TRIAL_S / (len(Orientation) * max(frame_s, 1e-6))
     return max(1, min(_TRIAL_FRAMES, int(affordable)))
-
-
-def _only(tiles: Tiles, which: NDArray[np.bool_]) -> Tiles:
-    if which.all():
-        return tiles
-    arrays = {field.name: getattr(tiles, field.name) for field in fields(tiles) if field.name != "scan"}
-    return replace(tiles, **{name: array[which] for name, array in arrays.items() if array is not None})

@@ -6,7 +6,7 @@ Pure: it is handed its engine, its clock and those who listen, and it opens noth
 from __future__ import annotations
 
 from collections.abc import Callable, Iterable, Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Protocol
 
 from model.bundle import BundleDescription
@@ -50,6 +50,7 @@ class JourneySettings:
     end_grace_s: float = 2.0
     idle_end_s: float = 30.0
     max_frames: int = 1 << 24
+    gauge_alignment: bool = False
 
 
 class Listener(Protocol):
@@ -91,6 +92,15 @@ class Reconstruction:
         self._painter = Painter(engine, clock_ns)
         self._early = EarlyPositions(EARLY_BYTES)
         self._unannounced: ScanStart | None = None  # a scan without a start message, while another runs
+
+    @property
+    def aligns(self) -> bool:
+        """Whether each tile of the next scans is turned to fit those before it."""
+        return self._settings.gauge_alignment
+
+    def align(self, on: bool) -> None:
+        """Turn each tile of the next scans to fit those before it, or leave them as they are; any thread."""
+        self._settings = replace(self._settings, gauge_alignment=on)
 
     def handle(self, event: Event, now_s: float) -> None:
         """Take one event."""
@@ -228,7 +238,7 @@ class Reconstruction:
             joiner=Joiner(s.join_deadline_s, s.join_waiting, s.max_frames, s.join_bytes),
             batcher=Batcher(start.scan, s.batch_frames, s.batch_deadline_s),
             mosaic=self._painter.new_mosaic(pixel_m), alarm=Alarm(model.trust),
-            started_ns=self._clock_ns(), last_arrival_s=now_s,
+            started_ns=self._clock_ns(), last_arrival_s=now_s, aligned=s.gauge_alignment,
         )  # fmt: skip
         for about, line in start.notes:
             run.warn(about, line)

@@ -145,6 +145,7 @@ class ScanRun:
         warnings: what the operator should check, a line each, by what it is about.
         started_ns, finished_ns: wall clock.
         last_arrival_s: when the last frame came, on the journey's clock.
+        aligned: each tile is turned to fit those before it.
         end_told: the source has said that the scan is over.
         residual: forward residual of the last frames where it was taken, None before.
         resumptions: a line each time that another service went on with the scan.
@@ -161,6 +162,7 @@ class ScanRun:
     alarm: Alarm
     started_ns: int
     last_arrival_s: float
+    aligned: bool = False
     rates: Rates = field(default_factory=Rates)
     warnings: dict[str, str] = field(default_factory=dict)
     finished_ns: int | None = None
@@ -289,6 +291,7 @@ class ScanRun:
             "forward_residual": self.residual,
             "trust": self.alarm.report(),
             "model": self.model,
+            "gauge_alignment": self.aligned,
             "resumed": [resumption.report() for resumption in self.resumptions],
             "warnings": list(self.warnings.values()),
         }

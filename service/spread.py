@@ -10,6 +10,7 @@ from itertools import groupby
 from typing import NamedTuple
 
 import numpy as np
+from numpy.typing import NDArray
 
 from service.messages import Float32
 
@@ -70,6 +71,22 @@ def meet(start: int, length: int, side: int) -> tuple[slice, slice]:
     first = max(start, 0)
     last = max(first, min(start + length, side))
     return slice(first, last), slice(first - start, last - start)
+
+
+def footprint(cos: Float32, sin: Float32, weight: Float32, fraction: Float32) -> NDArray[np.complex64]:
+    """Return w·e^{iφ} of one tile as the mosaic spreads it, (h + 1, w + 1).
+
+    Args:
+        cos: (h, w) float32.
+        sin: (h, w) float32.
+        weight: (h, w) float32.
+        fraction: (2,) float32 in [0, 1) of a pixel, down and right.
+    """
+    side = max(weight.shape) + 1
+    sums = np.zeros((2, side, side), np.float32)
+    spread([cos[None], sin[None]], weight, fraction[None], [Part(0, sums, 0, 0)])
+    weighted: NDArray[np.complex64] = sums[0] + np.complex64(1j) * sums[1]
+    return weighted[: weight.shape[0] + 1, : weight.shape[1] + 1]
 
 
 def _shift(footprint: Float32, fraction: Float32) -> None:

@@ -123,6 +123,9 @@ class ScanRefinement:
         """
         if self.ended:
             return 0
+        if self._held_bytes + counts[:1].nbytes > self._budget_bytes:  # nothing is prepared in vain
+            self.left_out += len(counts)
+            return len(counts)
         centres_px = (tiles.positions_m / self._mosaic.object_pixel_m).tolist()
         left_out = 0
         for (y, x), frame_counts, tile in zip(centres_px, counts, turnable(self._mosaic, tiles), strict=True):

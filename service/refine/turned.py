@@ -19,7 +19,7 @@ from model.gauge import ROUNDS, fitting_turn
 from service.messages import Float32, Tiles
 from service.mosaic import Bounds, Complex64, Mosaic
 from service.refine.plane import Plane
-from service.spread import Part, spread
+from service.spread import footprint
 
 _UNITS = np.float32(32767 / np.pi)  # of a kept phase, a radian
 _SETTLED = 1e-3  # of a turn, radians: the tile fits
@@ -32,7 +32,7 @@ class TurnableTile:
     Attributes:
         phase: (h, w) of π / 32767.
         corner: first row and column.
-        fraction: (1, 2) of a pixel, by which it lies further down and right.
+        fraction: (2,) of a pixel, by which it lies further down and right.
         turn: e^{iθ} so far.
         rounds: how often it was turned.
     """
@@ -49,7 +49,7 @@ def turnable(mosaic: Mosaic, tiles: Tiles) -> list[TurnableTile]:
     corners, fractions, _ = mosaic.place(tiles.positions_m)
     phases = (np.arctan2(tiles.sin, tiles.cos) * _UNITS).astype(np.int16)
     return [
-        TurnableTile(phase.copy(), (y, x), fraction[None])  # a copy: one that goes takes no others along
+        TurnableTile(phase.copy(), (y, x), fraction)  # a copy: one that goes takes no others along
         for phase, (y, x), fraction in zip(phases, corners.tolist(), fractions, strict=True)
     ]
 
@@ -136,10 +136,6 @@ class TurnedMosaic:
 
     def _weighted(self, tile: TurnableTile) -> Complex64:
         """Return w·e^{iφ} of a tile as it is turned now, (h + 1, w + 1), spread as the mosaic spreads it."""
-        height, width = tile.phase.shape
         phase = tile.phase / _UNITS
-        sums = np.zeros((2, max(height, width) + 1, max(height, width) + 1), np.float32)
-        planes = [np.cos(phase)[None], np.sin(phase)[None]]
-        spread(planes, self._mosaic.weight, tile.fraction, [Part(0, sums, 0, 0)])
-        weighted: Complex64 = sums[0] + np.complex64(1j) * sums[1]
-        return np.complex64(tile.turn) * weighted[: height + 1, : width + 1]
+        weighted = footprint(np.cos(phase), np.sin(phase), self._mosaic.weight, tile.fraction)
+        return np.complex64(tile.turn) * weighted

@@ -51,6 +51,13 @@ class RecordRequest(BaseModel):
     on: bool = Field(strict=True)
 
 
+class AlignmentRequest(BaseModel):
+    """Whether each tile is turned to fit those before it."""
+
+    model_config = ConfigDict(extra="forbid")
+    on: bool = Field(strict=True)
+
+
 class OrientationRequest(BaseModel):
     """How frames and positions are turned from the next scan on."""
 
@@ -119,6 +126,12 @@ def abort(scan: str, view: View) -> dict[str, Any]:
 def orient(request: OrientationRequest, view: View) -> dict[str, Any]:
     """Turn frames and positions so from the next scan on; refused while one runs."""
     return view.orient(request.frames, request.positions)
+
+
+@api.post("/alignment")
+def align(request: AlignmentRequest, view: View) -> dict[str, Any]:
+    """From the next scan on, turn each tile, as it comes, to fit those before it in phase, or not."""
+    return view.align(request.on)
 
 
 @api.post("/record")

@@ -23,7 +23,8 @@ class LiveView(Protocol):
         Keys: `version`, `engine` {`backend`, `device`}, `model` {`name`, `sha256`, …},
         `sources` [{`role`, `endpoint`, `format`, `state`}], `queues` {name: frames waiting},
         `current_scan` (its name or None), `warnings` [one line each], `orientation` {`frames`, `positions`}
-        as in the settings, `recording` {`on`, `folder`, `scan`, `frames`, `lost`, `files`, `last_file`}.
+        as in the settings, `gauge_alignment` of the next scans,
+        `recording` {`on`, `folder`, `scan`, `frames`, `lost`, `files`, `last_file`}.
         """
 
     def scans(self) -> list[dict[str, Any]]:
@@ -85,6 +86,9 @@ class LiveView(Protocol):
         Raises:
             PtycholiveError: there is no such orientation, or a scan is running.
         """
+
+    def align(self, on: bool) -> dict[str, Any]:
+        """Turn each tile of the next scans to fit those before it, or not; return `gauge_alignment`."""
 
     def record(self, on: bool) -> dict[str, Any]:
         """Begin or end to record the stream, and return the status' `recording`.

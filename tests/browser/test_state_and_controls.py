@@ -121,6 +121,9 @@ def test_the_controls_tell_the_service_what_to_do_and_show_its_answer(two, view)
     two.find("#order-bundle").click()
     two.until(lambda: two.text("#order-answer") == "star-unet-0.4 runs from the next batch on")
     assert not two.find("#order-turn").is_enabled()
+    two.find("#order-align").click()
+    two.until(lambda: two.text("#align-facts") == "on from the next scan on; off in this one")
+    assert view.aligns
     two.keep("controls")
     two.find("#order-abort").click()
     assert two.text("#order-abort") == "Press again to abort next"
@@ -174,6 +177,7 @@ def test_no_view_keeps_people_out(two, screen):
             assert unreachable(two) == []
 
 
+@pytest.mark.long  # on a machine that does nothing else
 def test_the_first_paint_takes_less_than_a_second(page, server, view):
     paint = "performance.getEntriesByName('first-contentful-paint')[0]?.startTime"
     taken_ms = []

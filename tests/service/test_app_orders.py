@@ -42,6 +42,20 @@ def test_a_scan_that_does_not_run_cannot_be_aborted(serve):
     assert running.http.post("/api/scans/moon/abort").status_code == 404
 
 
+def test_tiles_are_aligned_from_the_next_scan_on(serve):
+    running = serve()
+    sender, rest = begin(running, running.messages())
+    answer = running.http.post("/api/alignment", json={"on": True})
+    assert answer.raise_for_status().json() == {"gauge_alignment": True}
+    for parts in rest:
+        sender.send_multipart(parts)
+    assert running.finished().report(0)["gauge_alignment"] is False
+    assert running.get("/api/status")["gauge_alignment"] is True
+    running.replay(scan="aligned")
+    assert running.finished("aligned").report(0)["gauge_alignment"] is True
+    assert running.http.post("/api/alignment", json={"on": "yes"}).status_code == 422
+
+
 def test_frames_are_turned_between_scans_only(serve):
     running = serve()
     turn = {"frames": "rotate90", "positions": "x,-y"}

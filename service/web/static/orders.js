@@ -17,6 +17,7 @@ export class Orders {
     at("order-record").onclick = () => this.#record();
     at("order-bundle").onclick = () => this.#useBundle();
     at("order-turn").onclick = () => this.#turn();
+    at("order-align").onclick = () => this.#align();
     at("order-abort").onclick = () => this.#abort();
   }
 
@@ -38,6 +39,8 @@ export class Orders {
     at("order-record").ariaPressed = String(Boolean(recording?.on));
     at("record-facts").textContent = recordingInWords(recording);
     at("recording").hidden = !recording?.on;
+    at("order-align").ariaPressed = String(status.gauge_alignment);
+    at("align-facts").textContent = alignmentInWords(status.gauge_alignment, scan);
     at("order-abort").disabled = !scan || scan.finished !== null;
     at("order-turn").disabled = status.current_scan !== null;
   }
@@ -55,6 +58,11 @@ export class Orders {
   #turn() {
     const turn = { frames: at("turn-frames").value, positions: at("turn-positions").value };
     this.#order("/api/orientation", turn, () => "holds from the next scan on");
+  }
+
+  #align() {
+    const on = !this.now().status.gauge_alignment;
+    this.#order("/api/alignment", { on }, () => `from the next scan on, tiles are ${on ? "turned to fit" : "left as they are"}`);
   }
 
   #abort() {
@@ -107,6 +115,12 @@ export class Orders {
     at("turn-frames").value = orientation.frames;
     at("turn-positions").value = orientation.positions;
   }
+}
+
+function alignmentInWords(isNext, scan) {
+  const next = isNext ? "on" : "off";
+  const isNow = scan && !scan.finished && scan.gauge_alignment !== isNext;
+  return isNow ? `${next} from the next scan on; ${isNext ? "off" : "on"} in this one` : next;
 }
 
 function recordingInWords(recording) {

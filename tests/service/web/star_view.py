@@ -40,6 +40,7 @@ class StarView:
         self.model = "star-unet-0.3"
         self.recording = {"on": False}
         self.orientation = {"frames": "as-is", "positions": "y,x"}
+        self.aligns = False
         self.missing: list[list[int]] = []
         self.trust = {"state": "good"}
         self.sweeps = 0
@@ -98,6 +99,7 @@ class StarView:
             "queues": {"frames": 12, "batches": 2},
             "recording": self.recording,
             "orientation": self.orientation,
+            "gauge_alignment": self.aligns,
             "current_scan": running[-1] if running else None,
             "warnings": self.warnings,
         }
@@ -181,6 +183,10 @@ class StarView:
             raise RefusedError(f"scan {current} is running: orientation is changed between scans")
         self.orientation = {"frames": frames, "positions": positions}
         return self.orientation
+
+    def align(self, on: bool) -> dict[str, Any]:
+        self.aligns = on
+        return {"gauge_alignment": on}
 
     def record(self, on: bool) -> dict[str, Any]:
         self.recording = {"on": on}
