@@ -10,7 +10,7 @@ from numpy.typing import NDArray
 Complex = NDArray[np.complexfloating[Any, Any]]
 
 ROUNDS = 3
-"""How often each tile of a scan is turned to fit all others: more gain little."""
+"""How often each tile of a scan is turned to fit all others."""
 
 _LEAST_OVERLAP = 1e-3  # of the tile with itself: below, what is under it is rounding
 

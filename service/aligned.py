@@ -9,7 +9,7 @@ import numpy as np
 from model.gauge import fitting_turn
 from service.messages import Tiles
 from service.mosaic import Mosaic, Stitched
-from service.spread import footprint
+from service.spread import spread_phasor
 
 
 def add_aligned(mosaic: Mosaic, tiles: Tiles) -> tuple[Tiles, Stitched]:
@@ -33,7 +33,7 @@ def add_aligned(mosaic: Mosaic, tiles: Tiles) -> tuple[Tiles, Stitched]:
     turned = replace(tiles, cos=cos, sin=sin)
     went = []
     for n, (y, x) in enumerate(corners.tolist()):
-        weighted = footprint(cos[n], sin[n], mosaic.weight, fractions[n])
+        weighted = spread_phasor(cos[n], sin[n], mosaic.weight, fractions[n])
         under = mosaic.phasors((y, x, y + weighted.shape[0], x + weighted.shape[1]))
         turn = fitting_turn(weighted, under)
         phasor = np.complex64(turn) * (cos[n] + np.complex64(1j) * sin[n])

@@ -73,7 +73,7 @@ def meet(start: int, length: int, side: int) -> tuple[slice, slice]:
     return slice(first, last), slice(first - start, last - start)
 
 
-def footprint(cos: Float32, sin: Float32, weight: Float32, fraction: Float32) -> NDArray[np.complex64]:
+def spread_phasor(cos: Float32, sin: Float32, weight: Float32, fraction: Float32) -> NDArray[np.complex64]:
     """Return w·e^{iφ} of one tile as the mosaic spreads it, (h + 1, w + 1).
 
     Args:

@@ -85,8 +85,7 @@ def unwrapped(mosaic: Mosaic, most_px: int = MOST_PX) -> Unwrapped:
 
 def _coarse(mosaic: Mosaic, bounds: Bounds, step: int) -> NDArray[np.complex64]:
     """Return Σ w e^{iφ} of step × step pixels each, as (H, W) complex64."""
-    weight = mosaic.image("coverage", bounds) * mosaic.image("agreement", bounds)
-    phasors: NDArray[np.complex64] = weight * np.exp(np.complex64(1j) * mosaic.image("phase", bounds))
+    phasors = mosaic.phasors(bounds)
     height, width = phasors.shape
     if step == 1:
         return phasors
@@ -180,11 +179,8 @@ def _chosen(pixels: int, of_a: Indices, of_b: Indices, lift: Turns) -> tuple[Ind
     """
     edges = len(of_a)
     best = np.full((2, pixels), edges)
-    backwards = np.arange(edges)[::-1]
-    best[0, of_a[::-1]], best[1, of_b[::-1]] = (
-        backwards,
-        backwards,
-    )  # of equal places the last stays: the best
+    for row, of_piece in zip(best, (of_a, of_b), strict=True):
+        row[of_piece[::-1]] = np.arange(edges)[::-1]  # of equal places the last stays: the best
     edge = best.min(axis=0)
     pieces = np.flatnonzero(edge < edges)
     edge = edge[pieces]

@@ -19,7 +19,7 @@ from model.gauge import ROUNDS, fitting_turn
 from service.messages import Float32, Tiles
 from service.mosaic import Bounds, Complex64, Mosaic
 from service.refine.plane import Plane
-from service.spread import footprint
+from service.spread import spread_phasor
 
 _UNITS = np.float32(32767 / np.pi)  # of a kept phase, a radian
 _SETTLED = 1e-3  # of a turn, radians: the tile fits
@@ -137,5 +137,5 @@ class TurnedMosaic:
     def _weighted(self, tile: TurnableTile) -> Complex64:
         """Return w·e^{iφ} of a tile as it is turned now, (h + 1, w + 1), spread as the mosaic spreads it."""
         phase = tile.phase / _UNITS
-        weighted = footprint(np.cos(phase), np.sin(phase), self._mosaic.weight, tile.fraction)
+        weighted = spread_phasor(np.cos(phase), np.sin(phase), self._mosaic.weight, tile.fraction)
         return np.complex64(tile.turn) * weighted

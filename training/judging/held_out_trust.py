@@ -69,7 +69,6 @@ def judge_held_out(
             lit = np.asarray(truth.coverage > KEPT_COVERAGE * truth.coverage.max())
             scan = painted_scan(paint(model.fullest, counts), counts, truth, lit)
             shown = family not in model.not_shown
-            yield HeldOutScan(
-                family, shown, exposure, foretell(scan, trust), stitching_ways(scan, sweeping(counts, truth))
-            )
+            refine = sweeping(counts, truth.positions_px[: len(counts)], truth.probe)
+            yield HeldOutScan(family, shown, exposure, foretell(scan, trust), stitching_ways(scan, refine))
             advance(1)

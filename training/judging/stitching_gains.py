@@ -10,7 +10,6 @@ import numpy as np
 from numpy.typing import NDArray
 
 from model.judge import likeness
-from model.scans import Reference
 from training.judging.evaluation import transmission
 from training.judging.iterative_frames import frames_of
 from training.judging.painted_scan import PaintedScan
@@ -58,16 +57,17 @@ def stitching_ways(scan: PaintedScan, refine: Refine | None = None) -> tuple[Sti
     return tuple(_judged(name, stitched, scan, refine) for name, stitched in _mosaics(scan))
 
 
-def sweeping(counts: NDArray[Any], truth: Reference) -> Refine:
+def sweeping(counts: NDArray[Any], positions_px: NDArray[np.float64], probe: Complex64) -> Refine:
     """Return what refines an object by `SWEEPS` over the frames of a scan.
 
     Args:
         counts: (n, H, W) photons a pixel.
-        truth: probe and positions of at least the same frames.
+        positions_px: (n, 2) top-left (row, column) of each frame's patch in the object.
+        probe: (M, H, W) complex modes.
     """
 
     def refine(start: Complex64) -> Complex64:
-        run = RefinementRun(frames_of(counts, truth.positions_px[: len(counts)], truth.probe, start=start))
+        run = RefinementRun(frames_of(counts, positions_px, probe, start=start))
         for _ in range(SWEEPS):
             run.iterate()
         return run.found()[0]

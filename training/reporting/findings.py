@@ -39,7 +39,7 @@ from training.judging.iterative_frames import frames_of
 from training.judging.painted_scan import PaintedScan, painted_scan, residuals_of
 from training.judging.predictor import Predictor
 from training.judging.stitching import Stitched, stitch_on_circle
-from training.judging.stitching_gains import Refine, StitchingWay, stitching_ways, sweeping
+from training.judging.stitching_gains import StitchingWay, stitching_ways, sweeping
 from training.judging.stopwatch import Spent
 from training.reporting.verdict import Residuals, counting_noise
 
@@ -178,6 +178,7 @@ def judge_scan(
         model.name, residuals.mosaic, painted.seconds / len(field.counts), _alike(field, mosaic, where)
     )
     laid = _laid(field, painted, where)
+    refine = sweeping(field.counts, field.positions_px, field.probe)
     bench = _bench(field, where)
     return ScanFindings(
         name=scan.path.name,
@@ -192,7 +193,7 @@ def judge_scan(
         rings=_rings(field, mosaic, where),
         rivals=(network, *(_rival(field, settings, where, progress) for settings in engines)),
         foretold=None if laid is None else foretell(laid, find_trust(model, progress)),
-        ways=() if laid is None else stitching_ways(laid, _sweeping(field)),
+        ways=() if laid is None else stitching_ways(laid, refine),
         beside=_beside(field, bench, mosaic),
         race=() if against_time_s is None else _race(bench, mosaic, painted, against_time_s, progress),
     )
@@ -254,13 +255,6 @@ def _laid(field: Field, painted: Painted, where: NDArray[np.bool_]) -> PaintedSc
     if field.reference is None:
         return None
     return painted_scan(painted, field.counts, replace(field.reference, probe=field.probe), where)
-
-
-def _sweeping(field: Field) -> Refine | None:
-    """Return what refines an object by the field's frames, None without a reference."""
-    if field.reference is None:
-        return None
-    return sweeping(field.counts, replace(field.reference, probe=field.probe))
 
 
 def _bench(field: Field, where: NDArray[np.bool_]) -> Bench:

@@ -1,6 +1,7 @@
 // The object as the server sent it: blocks of float16 planes of several levels, kept as the bits that arrived.
 
 export const CHANNELS = ["amplitude", "phase", "agreement", "coverage", "confidence"];
+export const QUANTITIES = [...CHANNELS, "unwrapped"]; // that a pixel has a value of
 
 const MAGIC = 0x424c5450; // "PTLB", little-endian
 const LAYOUT = 3;
@@ -106,7 +107,7 @@ export class BlockStore {
       const block = this.blocks.get(keyOf(level, by, bx));
       if (!block) continue;
       const at = (row - by * this.px) * this.px + (column - bx * this.px);
-      const values = Object.fromEntries([...CHANNELS, "unwrapped"].map((name) => [name, valueOf(block, name, at)]));
+      const values = Object.fromEntries(QUANTITIES.map((name) => [name, valueOf(block, name, at)]));
       return values.coverage > 0 ? { ...values, level } : null;
     }
     return null;

@@ -1,8 +1,8 @@
 // The colour tables of the service, and what of them a view takes.
 
-import { CHANNELS } from "./blocks.js";
+import { CHANNELS, QUANTITIES } from "./blocks.js";
 
-export const TABLE_ROWS = [...CHANNELS, "unwrapped", "hue", "grey", "ink", "twilight"];
+export const TABLE_ROWS = [...QUANTITIES, "hue", "grey", "ink", "twilight"];
 export const VIEWS = [...CHANNELS, "complex", "unwrapped"];
 
 const OPEN_MAPS = { grey: "grey", ink: "ink on paper", agreement: "embers", coverage: "sea" };

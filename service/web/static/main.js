@@ -1,6 +1,6 @@
 // The live page: what the service says, what the operator chose, and the picture of both.
 
-import { BlockStore, CHANNELS, decodeBlock, HALF } from "./blocks.js";
+import { BlockStore, decodeBlock, HALF, QUANTITIES } from "./blocks.js";
 import { loadColours, mapsOf, VIEWS } from "./colours.js";
 import { Comparison, isPane } from "./compare.js";
 import { Connection } from "./connection.js";
@@ -29,7 +29,7 @@ const at = (id) => document.getElementById(id);
 const store = new BlockStore();
 const viewport = new Viewport();
 const sight = new Sight();
-const contrasts = Object.fromEntries([...CHANNELS, "unwrapped"].map((channel) => [channel, new Contrast(channel)]));
+const contrasts = Object.fromEntries(QUANTITIES.map((channel) => [channel, new Contrast(channel)]));
 
 let stage = null;
 let tools = null;

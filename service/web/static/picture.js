@@ -146,7 +146,7 @@ export class Picture {
     gl.uniform4f(at.place, 0, 0, 1, 1);
     gl.uniform1i(at.planes, 0);
     gl.uniform1i(at.tables, 1);
-    gl.uniform1i(at.layer, look.isUnwrapped ? CHANNELS.indexOf("phase") : CHANNELS.indexOf(look.layer));
+    gl.uniform1i(at.layer, CHANNELS.indexOf(look.layer));
     gl.uniform1i(at.isUnwrapped, look.isUnwrapped);
     gl.uniform1i(at.isCyclic, look.isCyclic);
     gl.uniform1i(at.isComplex, look.isComplex);
