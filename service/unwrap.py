@@ -50,13 +50,11 @@ class Unwrapped(NamedTuple):
         plane: (H, W) float32 radians, NaN where no light fell; each a mean of step × step pixels.
         bounds: of the mosaic then.
         step: pixels of the mosaic a pixel of the plane.
-        version: of the mosaic.
     """
 
     plane: Float32
     bounds: Bounds
     step: int
-    version: int
 
     def at_full_size(self, phase_rad: Float32) -> Float32:
         """Return the phase (Y, X) within the bounds with this one's turns; 0 where no light fell."""
@@ -73,14 +71,14 @@ def unwrapped(mosaic: Mosaic, most_px: int = MOST_PX) -> Unwrapped:
         mosaic: growing meanwhile.
         most_px: of a side of what is unwrapped.
     """
-    version, bounds = mosaic.version, mosaic.bounds()
+    bounds = mosaic.bounds()
     y0, x0, y1, x1 = bounds
     step = max(1, -(-max(y1 - y0, x1 - x0) // most_px))
     rows = _STRIP_ROWS // step * step or step
     strips = [_coarse(mosaic, (top, x0, min(top + rows, y1), x1), step) for top in range(y0, y1, rows)]
     phasors = np.concatenate(strips) if strips else np.zeros((0, 0), np.complex64)
     plane = unwrap(np.angle(phasors).astype(np.float32), phasors != 0)
-    return Unwrapped(plane, bounds, step, version)
+    return Unwrapped(plane, bounds, step)
 
 
 def _coarse(mosaic: Mosaic, bounds: Bounds, step: int) -> NDArray[np.complex64]:

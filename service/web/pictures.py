@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from functools import partial
 from typing import Annotated, Any
 
 import msgspec
@@ -68,8 +69,13 @@ def unwrapped_phase(
     The header `x-part` tells where it lies, as JSON: `bounds` in pixels of the mosaic, `step` of them a pixel
     here, and whether it is `current`: while the mosaic grows it may be some seconds old.
     """
-    shown = _refined(scan, Channel.UNWRAPPED, view) if refined else _painted(scan, view)
-    found, current = shared.of(f"{scan} {refined}", shown)
+    painted = _painted(scan, view)
+    if refined:
+        sweeps = (known(scan, view).get("refinement") or {}).get("sweeps", 0)
+        take = partial(_refined, scan, Channel.UNWRAPPED, view)
+        found, current = shared.of(painted, True, sweeps, take)
+    else:
+        found, current = shared.of(painted, False, painted.version, lambda: painted)
     told = msgspec.json.encode({"bounds": found.bounds, "step": found.step, "current": current})
     return Response(
         npy(found.plane), media_type=MEDIA_TYPES[FileFormat.NPY], headers={"x-part": told.decode()}

@@ -4,6 +4,9 @@ from __future__ import annotations
 
 import threading
 import time
+from collections.abc import Callable
+from typing import NamedTuple
+from weakref import WeakKeyDictionary
 
 from service.mosaic import Mosaic
 from service.unwrap import Unwrapped, unwrapped
@@ -12,35 +15,43 @@ _REST_SHARE = 9  # the service rests so many times as long as it took
 _LEAST_REST_S = 1.0
 
 
-class SharedUnwrapping:
-    """The unwrapped phase of the object that is looked at, found once for all who look, from any thread.
+class _Kept(NamedTuple):
+    """What was found of an object when it had a version, good enough until the rest is over."""
 
-    While the object changes it is unwrapped again only after a rest: this takes a tenth of a core at most.
+    found: Unwrapped
+    version: int
+    rests_until_s: float
+
+
+class SharedUnwrapping:
+    """The unwrapped phases of what is looked at, found once for all who look, from any thread.
+
+    While an object changes it is unwrapped again only after a rest: this takes a tenth of a core at most.
+    A scan that has the name of an earlier one has another mosaic, and so nothing of the earlier one's.
     """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._name = ""
-        self._mosaic: Mosaic | None = None
-        self._found: Unwrapped | None = None
-        self._rests_until_s = 0.0
+        # What nobody else keeps any more is not kept alive from here.
+        self._kept: WeakKeyDictionary[Mosaic, dict[bool, _Kept]] = WeakKeyDictionary()
 
-    def of(self, name: str, mosaic: Mosaic) -> tuple[Unwrapped, bool]:
-        """Return the newest there is, and whether it is that of the mosaic as it is now.
+    def of(
+        self, mosaic: Mosaic, refined: bool, version: int, take: Callable[[], Mosaic]
+    ) -> tuple[Unwrapped, bool]:
+        """Return the newest there is, and whether it is of the version that is asked for.
 
         Args:
-            name: of the object; while this rests, one of the same name is as good.
-            mosaic: the object.
+            mosaic: of the run of the scan.
+            refined: what the refinement made of it is wanted.
+            version: of the object, as it is now.
+            take: returns the object; called only where it is unwrapped.
         """
         with self._lock:
-            found = self._found if self._name == name else None
-            if found is not None:
-                is_current = self._mosaic is mosaic and found.version == mosaic.version
-                if is_current or time.monotonic() < self._rests_until_s:
-                    return found, is_current
-            began_s = time.monotonic()
-            found = unwrapped(mosaic)
-            self._name, self._mosaic, self._found = name, mosaic, found
-            ended_s = time.monotonic()
-            self._rests_until_s = ended_s + max(_LEAST_REST_S, _REST_SHARE * (ended_s - began_s))
-            return found, True
+            of_run = self._kept.setdefault(mosaic, {})
+            kept = of_run.get(refined)
+            if kept is None or (kept.version != version and time.monotonic() >= kept.rests_until_s):
+                began_s = time.monotonic()
+                found = unwrapped(take())
+                rest_s = max(_LEAST_REST_S, _REST_SHARE * (time.monotonic() - began_s))
+                kept = of_run[refined] = _Kept(found, version, time.monotonic() + rest_s)
+            return kept.found, kept.version == version

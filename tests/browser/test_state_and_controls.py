@@ -12,7 +12,7 @@ from selenium.webdriver.common.keys import Keys
 pytestmark = pytest.mark.browser
 
 LIVE = "window.ptycholive.state"
-VIEWS = ("amplitude", "phase", "agreement", "coverage", "confidence", "complex")
+VIEWS = ("amplitude", "phase", "agreement", "coverage", "confidence", "complex", "unwrapped")
 AXE = (Path(__file__).parent / "axe.min.js").read_text(encoding="utf-8")
 
 

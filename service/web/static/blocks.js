@@ -67,6 +67,7 @@ export class BlockStore {
 
   clear() {
     this.blocks.clear();
+    this.unwrapping = null;
   }
 
   put(block) {

@@ -114,8 +114,8 @@ function unwrapSoon() {
   const looks = view === "unwrapped" && state?.mosaic && state.name;
   if (!looks) store.unwrapping = null;
   const { generation, version } = state?.mosaic ?? {};
-  const shown = [generation, version, state?.scan?.refinement?.sweeps].join();
-  unwrapper.want(looks ? { scan: state.name, refined: Boolean(state.refined), state: shown } : null);
+  const shown = [version, state?.scan?.refinement?.sweeps].join();
+  unwrapper.want(looks ? { scan: state.name, refined: Boolean(state.refined), generation, state: shown } : null);
 }
 
 function onTurns(unwrapping) {

@@ -61,7 +61,8 @@ export class Unwrapper {
 
   /**
    * Say what is shown, with every state of the service; null when nobody looks.
-   * @param {?{scan: string, refined: boolean, state: string}} wanted  `state` differs when the picture does
+   * @param {?{scan: string, refined: boolean, generation: number, state: string}} wanted
+   *   `generation` is that of the blocks on show; `state` differs when the picture does
    */
   want(wanted) {
     this.wanted = wanted;
@@ -80,7 +81,7 @@ export class Unwrapper {
     if (!answer.ok) return;
     const part = JSON.parse(answer.headers.get("x-part"));
     const plane = planeOf(await answer.arrayBuffer());
-    if (this.wanted?.scan !== wanted.scan || this.wanted.refined !== wanted.refined) return;
+    if (this.wanted?.generation !== wanted.generation) return; // another object is shown by now
     if (part.current) this.told = JSON.stringify(wanted); // else it is asked for again
     this.onNews(new Unwrapping(part, plane, this.halves));
   }

@@ -103,6 +103,10 @@ def test_the_unwrapped_phase_is_the_phase_and_whole_turns(client, view):
     assert part == {"bounds": list(mosaic.bounds()), "step": 1, "current": True}
     np.testing.assert_allclose(np.nan_to_num(coarse), plane, atol=1e-4)
     assert client.get("/api/scans/moon/unwrapped").status_code == 404
+    assert client.get("/api/scans/star/unwrapped?refined=true").status_code == 404
+    view.sweeps = 4
+    answer = client.get("/api/scans/star/unwrapped?refined=true")
+    assert np.load(io.BytesIO(answer.content)).shape == plane.shape
 
 
 def test_the_result_file_comes_when_it_is_written(client, view, tmp_path):
