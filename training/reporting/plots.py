@@ -18,6 +18,7 @@ from numpy.typing import NDArray
 
 Image = NDArray[np.floating[Any]]
 
+_PLATE_GROUND = "#14171c"  # of report.html.j2; images are files of their own, too
 _PAGE_INCHES = 11.0
 _CELL_INCHES = 3.7  # the widest that one image gets
 _CHART_INCHES = (6.2, 3.9)
@@ -255,11 +256,12 @@ def _rendered(draw: Callable[[Figure], None], inches: tuple[float, float], theme
     """Return the data URI of what `draw` paints on an empty figure; the same input gives the same bytes."""
     inked = ("text.color", "axes.labelcolor", "axes.edgecolor", "xtick.color", "ytick.color")
     style: dict[Any, Any] = {**dict.fromkeys(inked, theme.ink), "svg.hashsalt": "report", "font.size": 10}
+    style |= {"axes.facecolor": "none", "figure.facecolor": "none" if kind == "svg" else _PLATE_GROUND}
     with rc_context(style):
         figure = Figure(inches, dpi=130, layout="constrained")
         draw(figure)
         file = BytesIO()
         metadata = {"Date": None} if kind == "svg" else {"Software": None}
-        figure.savefig(file, format=kind, transparent=True, metadata=metadata)
+        figure.savefig(file, format=kind, metadata=metadata)
     mime = "svg+xml" if kind == "svg" else "png"
     return f"data:image/{mime};base64,{b64encode(file.getvalue()).decode()}"
