@@ -14,7 +14,7 @@ from pathlib import Path
 import httpx
 import processes
 import pytest
-from podman import PROOF, Docker, documented, with_options
+from podman import PROOF, Docker, documented, place_of, with_options
 
 pytestmark = PROOF
 
@@ -51,8 +51,7 @@ class Container:
     @property
     def results(self) -> list[str]:
         """Files in the volume."""
-        place = Path(self._docker("volume", "inspect", self._volume, "--format", "{{.Mountpoint}}"))
-        return sorted(path.name for path in place.glob("*.h5"))
+        return sorted(path.name for path in place_of(self._docker, self._volume).glob("*.h5"))
 
     def run(self, *command: str) -> subprocess.CompletedProcess[str]:
         return self._docker.type(f"docker exec {self._name} {' '.join(command)}")

@@ -16,9 +16,7 @@ import kubernetes_validate
 import processes
 import pytest
 import yaml
-from podman import PROOF, TOP, Docker, documented, send_star
-
-from service.handover.result import read_result
+from podman import PROOF, TOP, Docker, documented, send_star, stitched_in
 
 pytestmark = PROOF
 
@@ -80,8 +78,7 @@ class Pod:
 
     def kept(self, scan: str) -> int:
         """Return how many frames the result in the claimed volume holds."""
-        place = self._docker("volume", "inspect", "ptycholive-results", "--format", "{{.Mountpoint}}")
-        return int(read_result(Path(place) / f"{scan}.h5").report["ledger"]["stitched"])
+        return stitched_in(self._docker, "ptycholive-results", scan)
 
 
 def clear(docker: Docker) -> None:

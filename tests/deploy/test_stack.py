@@ -17,10 +17,8 @@ import processes
 import pytest
 import yaml
 from podman import COMPOSE as COMPOSE_PROGRAM
-from podman import PROOF, TOP, Docker, documented, send_star, with_options
+from podman import PROOF, TOP, Docker, documented, send_star, stitched_in, with_options
 from watching import Prometheus
-
-from service.handover.result import read_result
 
 pytestmark = PROOF
 
@@ -100,8 +98,7 @@ class Stack:
 
     def kept(self, scan: str) -> int:
         """Return how many frames the result in the volume holds."""
-        place = self._docker("volume", "inspect", "ptycholive_results", "--format", "{{.Mountpoint}}")
-        return int(read_result(Path(place) / f"{scan}.h5").report["ledger"]["stitched"])
+        return stitched_in(self._docker, "ptycholive_results", scan)
 
     def names(self, what: str) -> set[str]:
         """Return the names of the stack's containers (`ps`), networks or volumes (`volume ls`)."""

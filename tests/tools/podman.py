@@ -17,6 +17,8 @@ from typing import Any
 import documents
 import pytest
 
+from service.handover.result import read_result
+
 TOP = Path(__file__).parents[2]
 PAGE = TOP / "docs/deploy.md"
 PROOF = [
@@ -117,6 +119,16 @@ class Docker:
         done = self.type(f"tar -C {root} -c . | docker import - {BASE}")
         assert done.returncode == 0, done.stderr
         shutil.rmtree(root)
+
+
+def place_of(docker: Docker, volume: str) -> Path:
+    """Return the folder of a volume."""
+    return Path(docker("volume", "inspect", volume, "--format", "{{.Mountpoint}}"))
+
+
+def stitched_in(docker: Docker, volume: str, scan: str) -> int:
+    """Return how many frames the result of a scan in a volume holds."""
+    return int(read_result(place_of(docker, volume) / f"{scan}.h5").report["ledger"]["stitched"])
 
 
 def documented(beginning: str) -> str:
