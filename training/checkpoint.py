@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from pickle import UnpicklingError  # what torch raises for a file that holds more than that
 from typing import Any
@@ -68,6 +68,13 @@ def read_checkpoint(path: Path) -> Checkpoint:
     ) as error:
         reason = str(error).partition("\n")[0]
         raise CheckpointError(f"{path} is not a checkpoint that `train` wrote ({reason})") from error
+
+
+def matching_tilts(checkpoint: Checkpoint) -> Checkpoint:
+    """Return a checkpoint whose network matches tilts to patterns; the paper's, which cannot, as it is."""
+    config = checkpoint.config.network
+    matched = replace(config, match_tilt=config.kind == "probe-informed")
+    return replace(checkpoint, config=replace(checkpoint.config, network=matched))
 
 
 def load_task(checkpoint: Checkpoint) -> ReconstructionTask:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 import shutil
-from dataclasses import asdict, replace
+from dataclasses import asdict
 from pathlib import Path
 from typing import Any
 
@@ -18,7 +18,7 @@ from model.device_graph import add_gpu
 from model.export import ExportRequest, as_counts, export_bundle
 from model.quantization import add_int8
 from model.scans import Reference, ScanFileError
-from training.checkpoint import Checkpoint, CheckpointError, load_task, read_checkpoint
+from training.checkpoint import Checkpoint, CheckpointError, load_task, matching_tilts, read_checkpoint
 from training.frames import EVALUATION_SEED
 from training.judging.calibration import calibrate_trust
 from training.judging.families import family_figures
@@ -129,13 +129,6 @@ def copy_bundle(source: Path, out: Path) -> str:
         for name in bundle.files:
             shutil.copyfile(source / name, out / name)
     return f"{out}: bundle {bundle.description.name}, as it is in {source}"
-
-
-def matching_tilts(checkpoint: Checkpoint) -> Checkpoint:
-    """Return a checkpoint whose network matches tilts to patterns; the paper's, which cannot, as it is."""
-    config = checkpoint.config.network
-    matched = replace(config, match_tilt=config.kind == "probe-informed")
-    return replace(checkpoint, config=replace(checkpoint.config, network=matched))
 
 
 def export(path: Path, out: Path, name: str, scan: Path | None, tiles: int, match_tilt: bool = True) -> str:

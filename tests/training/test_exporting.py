@@ -12,8 +12,8 @@ from click.testing import CliRunner
 from model.bundle import BundleError, load_bundle
 from model.scans import open_scan
 from training import train
-from training.checkpoint import CheckpointError, load_task, read_checkpoint
-from training.exporting import GPU_FRAMES, INT8_FRAMES, command, matching_tilts, write_int8
+from training.checkpoint import CheckpointError, load_task, matching_tilts, read_checkpoint
+from training.exporting import GPU_FRAMES, INT8_FRAMES, command, write_int8
 from training.judging.families import held_out_frames
 from training.labelled_plan import LabelledPlan
 from training.plan import TrainingPlan

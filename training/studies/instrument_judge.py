@@ -11,7 +11,7 @@ from pathlib import Path
 import numpy as np
 import torch
 
-from training.checkpoint import load_task, read_checkpoint
+from training.checkpoint import load_task, matching_tilts, read_checkpoint
 from training.judging.families import Instrument, family_figures
 from training.judging.held_out_scans import ScanSeries, stitched_figures
 from training.judging.metrics import as_json
@@ -49,13 +49,13 @@ class Bench:
 
 
 def judge_on_bench(plan: TrainingPlan, bench: Bench, trained: Path) -> Record:
-    """Judge the best checkpoint in a folder: tiles, mosaics, cost.
+    """Judge the best checkpoint in a folder as it would be exported: tiles, mosaics, cost.
 
     Raises:
         CheckpointError: there is none.
         ScanFileError: there is no probe.
     """
-    task = load_task(read_checkpoint(trained / f"{BEST}.ckpt")).eval()
+    task = load_task(matching_tilts(read_checkpoint(trained / f"{BEST}.ckpt"))).eval()
     predict, probe = predict_with(task.network), read_probe(bench.probe)
     instrument = Instrument(probe, (bench.tile_px, bench.tile_px))
     alike = replace(plan, recipe=bench.recipe)
@@ -64,6 +64,7 @@ def judge_on_bench(plan: TrainingPlan, bench: Bench, trained: Path) -> Record:
     learned = history(trained)
     return {
         "plan": plan.as_record(),
+        "tilts_matched": task.config.network.match_tilt,
         "tiles": [as_json(figures) for figures in tiles],
         "stitched": [as_json(figures) for family in scans for figures in family],
         "cost": _cost(task, predict, plan, learned),

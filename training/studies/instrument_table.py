@@ -1,4 +1,4 @@
-"""What the instrument's study says: errors and cost of each variant, the full network beside its rivals."""
+"""What the instrument's study says: errors and cost of each variant, ours beside their rivals."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from training.simulation.objects import HELD_OUT
 from training.studies.cells import Record
 from training.studies.tables import Column, markdown_table, mean_and_std
 
-FULL, PAPER = "full", "paper"
+FULL, WHOLE, PAPER = "full", "whole-frame", "paper"
+OURS = (FULL, WHOLE)
 RIVALS = (PAPER, "paper-one-gain", "paper-one-exposure", "ptychonn")
 CLAIM = 1 / 3  # of the paper's network's phase error, at no more cost a frame
 
 
 class Standing(NamedTuple):
-    """The full network beside a rival.
+    """One of our networks beside a rival.
 
     Attributes:
-        ratio: of the phase errors of held-out objects' mosaics, full / rival, of the means over seeds.
+        ratio: of the phase errors of held-out objects' mosaics, ours / rival, of the means over seeds.
         low, high: least and greatest ratio of any two seeds.
         macs, frame_ms: of the costs a frame.
-        refined: of the errors, full after refinement / rival as it painted.
-        refined_ms: of the times a frame, the full network's with that of its refinement.
+        refined: of the errors, ours after refinement / rival as it painted.
+        refined_ms: of the times a frame, our network's with that of its refinement.
         both_refined: of the errors, both after refinement.
         word: "confirmed" where even `high` is at most a third, "not confirmed" where even `low` is above,
             "within the spread" between; "one seed" where there is no spread.
@@ -63,9 +64,9 @@ def held_out_rad(record: Record, exposure: float = 1.0, figure: str = "phase_rms
     return float(np.mean([error for row in rows for error in row[figure]]))
 
 
-def standing(full: list[Record], rival: list[Record]) -> Standing:
-    """Compare the full network with a rival, each of any number of seeds."""
-    ours, theirs = ([held_out_rad(record) for record in group] for group in (full, rival))
+def standing(network: list[Record], rival: list[Record]) -> Standing:
+    """Compare a network of ours with a rival, each of any number of seeds."""
+    ours, theirs = ([held_out_rad(record) for record in group] for group in (network, rival))
     pairs = [a / b for a, b in product(ours, theirs)]
     low, high = min(pairs), max(pairs)
     word = "confirmed" if high <= CLAIM else "not confirmed" if low > CLAIM else "within the spread"
@@ -73,17 +74,17 @@ def standing(full: list[Record], rival: list[Record]) -> Standing:
         ratio=float(np.mean(ours) / np.mean(theirs)),
         low=low,
         high=high,
-        macs=_cost(full, "macs") / _cost(rival, "macs"),
-        frame_ms=_cost(full, "frame_ms") / _cost(rival, "frame_ms"),
-        refined=_refined_rad(full) / float(np.mean(theirs)),
-        refined_ms=(_cost(full, "frame_ms") + _refinement_ms(full)) / _cost(rival, "frame_ms"),
-        both_refined=_refined_rad(full) / _refined_rad(rival),
-        word=word if min(len(full), len(rival)) > 1 else "one seed",
+        macs=_cost(network, "macs") / _cost(rival, "macs"),
+        frame_ms=_cost(network, "frame_ms") / _cost(rival, "frame_ms"),
+        refined=_refined_rad(network) / float(np.mean(theirs)),
+        refined_ms=(_cost(network, "frame_ms") + _refinement_ms(network)) / _cost(rival, "frame_ms"),
+        both_refined=_refined_rad(network) / _refined_rad(rival),
+        word=word if min(len(network), len(rival)) > 1 else "one seed",
     )
 
 
 def instrument_table(records: list[Record]) -> str:
-    """Return the variants as a Markdown table, and under it how the full network stands to its rivals."""
+    """Return the variants as a Markdown table, and under it how ours stand to their rivals."""
     groups = by_variant(records)
     columns = _columns(records[0])
     titles = ["variant", "seeds", *(column.title for column in columns), "φ of the paper's"]
@@ -153,36 +154,34 @@ def _of_paper(group: list[Record], groups: dict[str, list[Record]]) -> str:
 
 
 def _standings(groups: dict[str, list[Record]]) -> list[str]:
-    rivals = [name for name in RIVALS if name in groups]
-    if FULL not in groups or not rivals:
-        return []
+    pairs = [(ours, rival) for ours in OURS for rival in RIVALS if {ours, rival} <= set(groups)]
     titles = [
-        "rival",
-        "full/rival: mosaic φ",
+        "ours / rival",
+        "mosaic φ",
         "of any two seeds",
         "multiplications",
         "time",
         "at most a third",
-        "full refined/rival",
+        "ours refined / rival",
         "time",
         "both refined",
     ]
-    found = {name: standing(groups[FULL], groups[name]) for name in rivals}
-    rows = [
-        [
-            name,
-            f"{s.ratio:.2f}",
-            f"{s.low:.2f}…{s.high:.2f}",
-            f"{s.macs:.2f}",
-            f"{s.frame_ms:.2f}",
-            s.word,
-            f"{s.refined:.2f}",
-            f"{s.refined_ms:.2f}",
-            f"{s.both_refined:.2f}",
-        ]
-        for name, s in found.items()
+    rows = [_standing_row(pair, standing(groups[pair[0]], groups[pair[1]])) for pair in pairs]
+    return [markdown_table(titles, rows)] if rows else []
+
+
+def _standing_row(pair: tuple[str, str], found: Standing) -> list[str]:
+    return [
+        " / ".join(pair),
+        f"{found.ratio:.2f}",
+        f"{found.low:.2f}…{found.high:.2f}",
+        f"{found.macs:.2f}",
+        f"{found.frame_ms:.2f}",
+        found.word,
+        f"{found.refined:.2f}",
+        f"{found.refined_ms:.2f}",
+        f"{found.both_refined:.2f}",
     ]
-    return [markdown_table(titles, rows)]
 
 
 def _refined_rad(group: list[Record]) -> float:

@@ -123,7 +123,7 @@ def test_the_table_gives_a_row_a_variant_with_its_ratio_to_the_papers_and_the_st
     assert full.startswith("| full | 2 | 0.110 ± 0.014 |")
     assert full.endswith("| 0.26 |")
     assert paper.endswith("| 1.00 |")
-    assert "| paper | 0.26 | 0.23…0.30 | 1.00 | 1.00 | confirmed | 0.13 | 1.25 | 0.26 |" in table
+    assert "| full / paper | 0.26 | 0.23…0.30 | 1.00 | 1.00 | confirmed | 0.13 | 1.25 | 0.26 |" in table
 
 
 def test_a_refined_mosaic_stands_beside_what_the_rival_painted_and_what_it_becomes():
@@ -158,6 +158,8 @@ def test_a_cells_record_tells_tiles_mosaics_and_cost(quick):
     assert sorted({row["exposure"] for row in full["stitched"]}) == sorted(EXPOSURES)
     for same in ("flat_phase_rms_rad", "refined_flat_phase_rms_rad"):
         assert full["stitched"][0][same] == paper["stitched"][0][same]
+    assert full["tilts_matched"]  # as `export` does
+    assert not paper["tilts_matched"]
     assert paper["cost"]["parameters"] == 2_117_187
     assert full["cost"]["macs"] < paper["cost"]["macs"]
     assert json.loads((out / "instrument.json").read_text())[0] == full
