@@ -9,8 +9,8 @@ from numpy.typing import NDArray
 
 Complex = NDArray[np.complexfloating[Any, Any]]
 
-ROUNDS = 3
-"""How often each tile of a scan is turned to fit all others."""
+ROUNDS = 6
+"""How often each tile of a scan is turned to fit all others, unless it fits before."""
 
 _LEAST_OVERLAP = 1e-3  # of the tile with itself: below, what is under it is rounding
 

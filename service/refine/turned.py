@@ -22,7 +22,7 @@ from service.refine.plane import Plane
 from service.spread import spread_phasor
 
 _UNITS = np.float32(32767 / np.pi)  # of a kept phase, a radian
-_SETTLED = 1e-3  # of a turn, radians: the tile fits
+_SETTLED = 5e-3  # of a turn, radians: the tile fits
 
 
 @dataclass(slots=True, eq=False)

