@@ -27,8 +27,11 @@ from websockets.sync.client import ClientConnection, connect
 
 from service.colours import COLOUR_MAPS
 from service.errors import ConfigError
+from service.unwrap import unwrap_plane
 from service.web.block_message import CHANNELS, unpack_block
 from service.web.levels import COARSEST, LevelKey
+
+UNWRAPPED = "unwrapped"
 
 _EVERYWHERE = [-1_000_000, 1_000_000]
 _MAX_MESSAGE_BYTES = 64 << 20
@@ -43,7 +46,7 @@ class LiveImage:
 
     Args:
         live: the service.
-        channel: "amplitude", "phase" (radians), "agreement", "coverage" or "confidence".
+        channel: "amplitude", "phase" or "unwrapped" (radians), "agreement", "coverage" or "confidence".
     """
 
     def __init__(self, live: Live, channel: str) -> None:
@@ -104,6 +107,7 @@ class Live:
 
     Attributes:
         amplitude, phase, agreement, coverage, confidence: the mosaic, see `LiveImage`.
+        unwrapped: the phase without its jumps; pieces that do not touch, each for itself.
 
     Raises:
         ConfigError: the address is none, the level is none, or the service does not answer.
@@ -137,6 +141,7 @@ class Live:
         self.amplitude, self.phase, self.agreement, self.coverage, self.confidence = (
             LiveImage(self, channel) for channel in CHANNELS
         )
+        self.unwrapped = LiveImage(self, UNWRAPPED)
 
     def _begin(self, timeout_s: float) -> None:
         with self._changed:
@@ -208,13 +213,22 @@ class Live:
 
     def array(self, channel: str) -> NDArray[np.float32]:
         """Return one channel as it is now, (H, W), rows downward, NaN where the beam was not."""
+        if channel == UNWRAPPED:
+            phase, coverage = self._planes("phase", "coverage")
+            return unwrap_plane(np.nan_to_num(phase), np.nan_to_num(coverage))
+        (plane,) = self._planes(channel)
+        return plane
+
+    def _planes(self, *channels: str) -> list[NDArray[np.float32]]:
+        """Return channels of one moment."""
         y0, x0, y1, x1 = self._bounds()
-        plane = np.full((y1 - y0, x1 - x0), np.nan, np.float32)
+        planes = [np.full((y1 - y0, x1 - x0), np.nan, np.float32) for _ in channels]
         with self._changed:
             blocks = [(key, block) for key, block in self._blocks.items() if key[0] == self.level]
         for (_, by, bx), block in blocks:
-            _place(plane, (by * block.shape[1] - y0, bx * block.shape[2] - x0), _covered(block, channel))
-        return plane
+            for plane, channel in zip(planes, channels, strict=True):
+                _place(plane, (by * block.shape[1] - y0, bx * block.shape[2] - x0), _covered(block, channel))
+        return planes
 
     def _bounds(self) -> tuple[int, int, int, int]:
         mosaic = self._state.get("mosaic")

@@ -43,6 +43,22 @@ def unwrap(phase_rad: Float32, covered: NDArray[np.bool_]) -> Float32:
     return found
 
 
+def unwrap_plane(phase_rad: Float32, coverage: Float32, most_px: int = MOST_PX) -> Float32:
+    """Return a phase (H, W) float32 without jumps, NaN where no light fell.
+
+    Of a large one, a coarser one is unwrapped and tells the turns.
+
+    Args:
+        phase_rad: (H, W) radians.
+        coverage: (H, W) light that fell.
+        most_px: of a side of what is unwrapped.
+    """
+    step = _step(phase_rad.shape, most_px)
+    phasors = _summed((coverage * np.exp(1j * phase_rad)).astype(np.complex64), step)
+    found = _unwrapped(phasors, (0, 0, *phase_rad.shape[:2]), step)
+    return np.where(coverage > 0, found.at_full_size(phase_rad), np.float32(np.nan))
+
+
 class Unwrapped(NamedTuple):
     """The unwrapped phase of a mosaic, every `step` pixels.
 
@@ -73,17 +89,25 @@ def unwrapped(mosaic: Mosaic, most_px: int = MOST_PX) -> Unwrapped:
     """
     bounds = mosaic.bounds()
     y0, x0, y1, x1 = bounds
-    step = max(1, -(-max(y1 - y0, x1 - x0) // most_px))
+    step = _step((y1 - y0, x1 - x0), most_px)
     rows = _STRIP_ROWS // step * step or step
-    strips = [_coarse(mosaic, (top, x0, min(top + rows, y1), x1), step) for top in range(y0, y1, rows)]
+    strips = [
+        _summed(mosaic.phasors((top, x0, min(top + rows, y1), x1)), step) for top in range(y0, y1, rows)
+    ]
     phasors = np.concatenate(strips) if strips else np.zeros((0, 0), np.complex64)
-    plane = unwrap(np.angle(phasors).astype(np.float32), phasors != 0)
-    return Unwrapped(plane, bounds, step)
+    return _unwrapped(phasors, bounds, step)
 
 
-def _coarse(mosaic: Mosaic, bounds: Bounds, step: int) -> NDArray[np.complex64]:
+def _step(shape: tuple[int, ...], most_px: int) -> int:
+    return max(1, -(-max(shape) // most_px))
+
+
+def _unwrapped(phasors: NDArray[np.complex64], bounds: Bounds, step: int) -> Unwrapped:
+    return Unwrapped(unwrap(np.angle(phasors).astype(np.float32), phasors != 0), bounds, step)
+
+
+def _summed(phasors: NDArray[np.complex64], step: int) -> NDArray[np.complex64]:
     """Return Σ w e^{iφ} of step × step pixels each, as (H, W) complex64."""
-    phasors = mosaic.phasors(bounds)
     height, width = phasors.shape
     if step == 1:
         return phasors

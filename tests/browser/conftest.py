@@ -12,7 +12,9 @@ from typing import Any
 import processes
 import pytest
 from selenium import webdriver
+from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
+from selenium.webdriver.common.keys import Keys
 from selenium.webdriver.remote.webdriver import WebDriver
 from selenium.webdriver.remote.webelement import WebElement
 from selenium.webdriver.support.ui import WebDriverWait
@@ -65,6 +67,29 @@ class Page:
             small.getContext("2d").drawImage(canvas, 0, 0, 64, 40);
             return [...small.getContext("2d").getImageData(0, 0, 64, 40).data];"""
         return self.browser.execute_script(read)
+
+    def colour_at(self, row: int, column: int) -> list[int]:
+        """RGB of the stage where a pixel of the mosaic lies."""
+        read = """
+            const [left, top] = window.ptycholive.stagePoint(arguments[0], arguments[1]);
+            const canvas = document.getElementById("mosaic");
+            const one = Object.assign(document.createElement("canvas"), { width: 1, height: 1 });
+            one.getContext("2d").drawImage(canvas, Math.floor(left), Math.floor(top), 1, 1, 0, 0, 1, 1);
+            return [...one.getContext("2d").getImageData(0, 0, 1, 1).data.slice(0, 3)];"""
+        return self.browser.execute_script(read, row, column)
+
+    def hover(self, row: int, column: int) -> None:
+        """Point at a pixel of the mosaic."""
+        canvas = self.find("#mosaic")
+        left, top = self.ask(f"window.ptycholive.stagePoint({row}, {column})")
+        aside = round(left - canvas.size["width"] / 2), round(top - canvas.size["height"] / 2)
+        ActionChains(self.browser).move_to_element_with_offset(canvas, *aside).perform()
+
+    def type_into(self, css: str, value: object) -> None:
+        """Fill a field and leave it by Enter."""
+        field = self.find(css)
+        field.clear()
+        field.send_keys(str(value), Keys.ENTER)
 
     def keep(self, name: str) -> None:
         """Save a screenshot for people to look at."""

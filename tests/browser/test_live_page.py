@@ -35,14 +35,6 @@ def painted_share(page):
     return float((np.abs(rgba[:, :3] - [20, 25, 29]).max(axis=1) > 32).mean())
 
 
-def hover(page, row, column):
-    left, top = page.ask(f"window.ptycholive.stagePoint({row}, {column})")
-    canvas = page.find("#mosaic")
-    middle = canvas.size["width"] / 2, canvas.size["height"] / 2
-    offset = round(left - middle[0]), round(top - middle[1])
-    ActionChains(page.browser).move_to_element_with_offset(canvas, *offset).perform()
-
-
 def test_the_page_asks_nobody_else_for_anything(page, server, view):
     page.open(server.url)
     page.until_stitched(60)
@@ -108,12 +100,13 @@ def test_pixels_of_the_page_are_those_of_the_api(page, server, view):
 def test_the_read_out_tells_the_value_and_place_under_the_cursor(page, server, view):
     page.open(server.url)
     page.until_stitched(60)
-    phase, amplitude = api_pixels(server, "phase"), api_pixels(server, "amplitude")
+    phase, amplitude, confidence = (api_pixels(server, each) for each in ("phase", "amplitude", "confidence"))
     row, column = (size // 2 for size in phase.shape)
-    hover(page, row, column)
+    page.hover(row, column)
     page.until(lambda: page.find("#readout").is_displayed())
     assert number(page.text("#read-phase")) == pytest.approx(phase[row, column], abs=2e-3)
     assert number(page.text("#read-amplitude")) == pytest.approx(amplitude[row, column], rel=2e-3)
+    assert number(page.text("#read-confidence")) == pytest.approx(confidence[row, column], abs=2e-3)
     y0_m, x0_m = view.mosaic("star").origin_m
     y_um, x_um = (float(part) for part in page.text("#read-position").removesuffix("µm").split(","))
     assert y_um == pytest.approx(1e6 * (y0_m + row * view.pixel_m), abs=1e-3)
@@ -124,7 +117,7 @@ def test_the_wheel_zooms_around_the_cursor(page, server, view):
     page.open(server.url)
     page.until_stitched(60)
     place = "[...window.ptycholive.stagePoint(60, 100)]"
-    hover(page, 60, 100)
+    page.hover(60, 100)
     before, scale = page.ask(place), page.ask(f"{LIVE}.viewport.scale")
     canvas = page.find("#mosaic")
     offset = [round(before[0] - canvas.size["width"] / 2), round(before[1] - canvas.size["height"] / 2)]
@@ -168,9 +161,7 @@ def test_the_colours_of_the_phase_do_not_depend_on_the_gauge(page, server, view)
 def test_manual_contrast_stays_as_it_is_set(page, server, view):
     page.open(f"{server.url}/#channel=amplitude")
     page.until_stitched(60)
-    field = page.find("#low")
-    field.clear()
-    field.send_keys("0.5", Keys.ENTER)
+    page.type_into("#low", 0.5)
     page.until(lambda: page.ask(f"{LIVE}.contrast.low") == 0.5)
     view.stitch(60)
     page.until_stitched(120)

@@ -9,7 +9,6 @@ import signal
 
 import numpy as np
 import pytest
-from selenium.webdriver.common.action_chains import ActionChains
 
 pytestmark = pytest.mark.browser
 
@@ -104,10 +103,7 @@ def test_the_read_out_is_the_value_of_the_api(page, service):
     phase = np.load(io.BytesIO(service.http.get("/api/scans/read-out/mosaic", params=query).content))
     row, column = (size // 2 for size in phase.shape)
     page.until(lambda: page.ask(f"window.ptycholive.pixelAt({row}, {column})"))
-    left, top = page.ask(f"window.ptycholive.stagePoint({row}, {column})")
-    canvas = page.find("#mosaic")
-    offset = round(left - canvas.size["width"] / 2), round(top - canvas.size["height"] / 2)
-    ActionChains(page.browser).move_to_element_with_offset(canvas, *offset).perform()
+    page.hover(row, column)
     page.until(lambda: page.text("#read-phase").endswith("rad"))
     told = float(page.text("#read-phase").removesuffix(" rad").replace("−", "-"))
     assert told == pytest.approx(phase[row, column], abs=2e-3)

@@ -69,16 +69,16 @@ def test_lamps_and_ledger_say_in_words_what_is_wrong(page, server, view):
     page.until(lambda: lamp(page, "frames") == "alarm")
     assert lamp(page, "model") == "alarm"
     assert "3 frames are missing so far: 101–103" in page.text("#lamp-lines")
-    page.until(lambda: page.ask("document.getElementById('trend-frames').ariaLabel.includes('now 214')"))
+    for plot, now in (("frames", "now 214"), ("p50", "now 12 ms"), ("p99", "now 38 ms")):
+        label = f"document.getElementById('trend-{plot}').ariaLabel"
+        page.until(lambda label=label, now=now: now in page.ask(label))
 
 
 @pytest.mark.long
 def test_a_link_opens_just_this_view(two, server):
     canvas = two.find("#mosaic")
     canvas.send_keys("1", "+", "+", Keys.ARROW_LEFT)
-    field = two.find("#low")
-    field.clear()
-    field.send_keys("0.25", Keys.ENTER)
+    two.type_into("#low", 0.25)
     link = "document.getElementById('permalink').href"
     two.until(lambda: "contrast=0.25" in two.ask(link) and "at=" in two.ask(link))
     place, address = middle_um(two), two.ask(link)

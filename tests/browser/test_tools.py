@@ -51,15 +51,6 @@ def drag(page, from_px, to_px, *, shift=False):
     actions.key_up(Keys.SHIFT).perform()
 
 
-def hover(page, row, column):
-    """Point at a pixel of the mosaic."""
-    canvas = page.find("#mosaic")
-    middle = np.array([canvas.size["width"], canvas.size["height"]]) / 2
-    spot = np.array(page.ask(f"{PAGE}.stagePoint({row}, {column})"))
-    aside = np.round(spot - middle).astype(int).tolist()
-    ActionChains(page.browser).move_to_element_with_offset(canvas, *aside).perform()
-
-
 def brightness(page) -> float:
     return float(np.reshape(page.colours(), (-1, 4))[:, :3].mean())
 
@@ -184,7 +175,7 @@ def test_the_unwrapped_phase_is_drawn_and_read_as_the_api_tells_it(page, server,
     assert page.ask(value) == pytest.approx(float(plane[row, column]), abs=0.01)
     page.until(lambda: brightness(page) > 30)
     page.keep("unwrapped")
-    hover(page, row, column)
+    page.hover(row, column)
     page.until(lambda: page.text("#read-unwrapped").endswith(" rad"))
     low, high = page.ask(f"{PAGE}.state.contrast.low"), page.ask(f"{PAGE}.state.contrast.high")
     assert low < float(plane[row, column]) < high
@@ -213,6 +204,15 @@ def test_a_line_drawn_with_shift_shows_its_length_and_leaves_the_view_where_it_i
     length_um = float(re.search(r"([\d.]+) µm", star.text("#profile-title"))[1])
     assert length_um == pytest.approx(200 * view.pixel_m * 1e6, rel=0.02)
     assert star.ask(f"{PAGE}.state.viewport") == before
+    drawn, (y0, x0) = star.ask(f"{PAGE}.marks.line"), view.mosaic("star").bounds()[:2]
+    points = star.ask(f"{PAGE}.profile.values")
+    along = np.linspace(drawn["from"], drawn["to"], len(points)) - [y0, x0]
+    rows, columns = np.floor(along[1:-1]).astype(int).T  # the ends may lie on a border of pixels
+    for channel in ("amplitude", "phase", "confidence"):
+        told = np.array([point[channel] for point in points[1:-1]])
+        np.testing.assert_allclose(
+            told, view.mosaic("star").image(channel)[rows, columns], rtol=1e-3, atol=1e-3
+        )
     star.keep("profile")
     star.find("#profile-close").click()
     assert not star.find("#profile").is_displayed()

@@ -62,6 +62,19 @@ def complete(live, view):
     until(live, lambda: len(live._blocks) == wanted)
 
 
+def test_the_unwrapped_phase_is_the_api_s_without_jumps(server, view):
+    view.begin("star")
+    view.stitch(60, phase_turn_rad=3.0)
+    with Live(server.url) as live:
+        complete(live, view)
+        unwrapped, told, phase = np.asarray(live.unwrapped), api(server, "unwrapped"), api(server, "phase")
+        bright = api(server, "coverage") > 0.2
+        assert (np.abs(told - phase)[bright] > 3).any()
+        np.testing.assert_allclose(unwrapped[bright], told[bright], atol=4e-3)
+        assert np.isnan(unwrapped[api(server, "coverage") == 0]).all()
+        assert live.unwrapped._repr_png_() is not None
+
+
 def test_the_arrays_are_those_of_the_api_and_grow_with_the_scan(server, view):
     with Live(server.url) as live:
         complete(live, view)

@@ -76,9 +76,10 @@ export class BlockStore {
     this.blocks.set(keyOf(block.level, block.by, block.bx), { ...block, turns, sample: sampleCovered(block) });
   }
 
-  /** Turn all blocks as an unwrapping says; they are new blocks to whoever draws them. */
+  /** Turn all blocks as an unwrapping says, and those that come; they are new blocks to whoever draws them. */
   unwrap(unwrapping) {
     this.unwrapping = unwrapping;
+    if (!unwrapping) return;
     for (const [key, block] of this.blocks) this.blocks.set(key, { ...block, turns: unwrapping.turnsOf(block) });
   }
 

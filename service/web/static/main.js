@@ -109,17 +109,10 @@ function shownNow() {
   };
 }
 
-/** Ask for turns while the unwrapped phase is looked at; they come with a delay, the blocks do not wait. */
-function unwrapSoon() {
-  const looks = view === "unwrapped" && state?.mosaic && state.name;
-  if (!looks) store.unwrapping = null;
-  const { generation, version } = state?.mosaic ?? {};
-  const shown = [version, state?.scan?.refinement?.sweeps].join();
-  unwrapper.want(looks ? { scan: state.name, refined: Boolean(state.refined), generation, state: shown } : null);
-}
-
+/** The turns of the unwrapped phase come with a delay, the blocks do not wait; null when nobody looks. */
 function onTurns(unwrapping) {
   store.unwrap(unwrapping);
+  if (!unwrapping) return;
   adaptSoon();
   stage.redraw();
   showCursor();
@@ -142,7 +135,7 @@ function chooseView(next) {
   rememberNow(); // a reload may come at once
   adaptAndTell();
   tools.measure();
-  unwrapSoon();
+  unwrapper.update(view, state);
   if (state) showAround();
 }
 
@@ -262,7 +255,7 @@ function onState(message) {
   showTrends(state, isOtherScan);
   showLamps(state.lamps ?? [], behindS);
   orders.update(state);
-  unwrapSoon();
+  unwrapper.update(view, state);
   showEmpty(hasNothing);
   tools.update();
   connection?.tell();
@@ -375,6 +368,10 @@ window.ptycholive = {
   },
   get marks() {
     return tools.marks;
+  },
+  /** What stands at each point of the line that was drawn. */
+  get profile() {
+    return tools.profile;
   },
   pixelAt(row, column) {
     const [y0, x0] = state.mosaic.bounds;

@@ -22,7 +22,7 @@ export class Tools {
     Object.assign(this, { store, sight, now, onChange });
     this.on = Object.fromEntries(NAMES.map((name) => [name, false]));
     this.marks = { path: null, line: null, region: null, frame: null };
-    this.measuredMs = 0;
+    this.profile = null; // along the line
     this.pattern = new Pattern((frame) => this.#markFrame(frame));
     for (const name of NAMES) at(`tool-${name}`).onclick = () => this.toggle(name);
     at("pattern-newest").onclick = () => this.#follow();
@@ -87,9 +87,9 @@ export class Tools {
   }
 
   #showProfile({ from, to }, pixelM) {
-    const measured = profile(this.store, from, to, pixelM);
-    at("profile-title").textContent = `Profile, ${length(measured.lengthM || pixelM)}`;
-    plotProfile(at("profile-plot"), measured, this.now());
+    this.profile = profile(this.store, from, to, pixelM);
+    at("profile-title").textContent = `Profile, ${length(this.profile.lengthM || pixelM)}`;
+    plotProfile(at("profile-plot"), this.profile, this.now());
   }
 
   #showRegion(region, pixelM) {

@@ -53,25 +53,33 @@ class Unwrapping {
 export class Unwrapper {
   /**
    * @param {Float32Array} halves  value of each float16 by its bits
-   * @param {function(Unwrapping)} onNews
+   * @param {function(?Unwrapping)} onNews  null when nobody looks any more
    */
   constructor(halves, onNews) {
     Object.assign(this, { halves, onNews, wanted: null, told: null, isBusy: false });
   }
 
+  /** Take in what is looked at, and what the service says of it. */
+  update(view, state) {
+    const { generation, version } = state?.mosaic ?? {};
+    const looks = view === "unwrapped" && generation !== undefined && state.name;
+    if (!looks && this.wanted) this.onNews(null);
+    const shown = [version, state?.scan?.refinement?.sweeps].join();
+    this.#want(looks ? { scan: state.name, refined: Boolean(state.refined), generation, state: shown } : null);
+  }
+
   /**
-   * Say what is shown, with every state of the service; null when nobody looks.
-   * @param {?{scan: string, refined: boolean, generation: number, state: string}} wanted
+   * @param {?{scan: string, refined: boolean, generation: number, state: string}} wanted  null when nobody looks
    *   `generation` is that of the blocks on show; `state` differs when the picture does
    */
-  want(wanted) {
+  #want(wanted) {
     this.wanted = wanted;
     if (!wanted) this.told = null;
     if (!wanted || this.isBusy || JSON.stringify(wanted) === this.told) return;
     this.isBusy = true;
     this.#ask(wanted).catch(console.error).finally(() => setTimeout(() => {
       this.isBusy = false;
-      this.want(this.wanted);
+      this.#want(this.wanted);
     }, AGAIN_MS));
   }
 
