@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import ipaddress
 import socket
 import threading
@@ -30,6 +31,7 @@ from service.web.view import LiveView
 
 _STATIC = Path(__file__).parent / "static"
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
+_SEND_BUFFER_BYTES = 1 << 19  # the system's own 4 MB would show a slow viewer what was true a minute ago
 _GRACE_S = 1
 
 page = APIRouter(include_in_schema=False)
@@ -247,7 +249,7 @@ class WebServer:
         """
         listener = _listen(self.host, self.port)
         self.port = listener.getsockname()[1]
-        server = uvicorn.Server(_server_config(self._app))
+        server = _Server(_server_config(self._app))
         self._server = server
         self._thread = threading.Thread(target=server.run, args=([listener],), name="web")
         self._thread.start()
@@ -259,6 +261,17 @@ class WebServer:
         self._server.should_exit = True
         self._thread.join()
         self._server = self._thread = None
+
+
+class _Server(uvicorn.Server):
+    """Leaves no connection behind when it ends: a viewer that does not read would keep its own open."""
+
+    async def shutdown(self, sockets: list[socket.socket] | None = None) -> None:
+        await super().shutdown(sockets)
+        for connection in list(self.server_state.connections):
+            if (transport := connection.transport) is not None:
+                transport.abort()
+        await asyncio.sleep(0)  # in which they close
 
 
 def _server_config(app: FastAPI) -> uvicorn.Config:
@@ -288,7 +301,9 @@ def _is_loopback(host: str) -> bool:
 def _listen(host: str, port: int) -> socket.socket:
     family = socket.AF_INET6 if ":" in host else socket.AF_INET
     try:
-        return socket.create_server((host, port), family=family)
+        listener = socket.create_server((host, port), family=family)
+        listener.setsockopt(socket.SOL_SOCKET, socket.SO_SNDBUF, _SEND_BUFFER_BYTES)  # connections inherit it
+        return listener
     except (OSError, OverflowError) as error:
         raise ConfigError(
             f"cannot listen on {host}:{port}: {error}; is another service running there?"

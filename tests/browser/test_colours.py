@@ -73,8 +73,11 @@ def test_the_histogram_counts_the_pixels_of_the_mosaic(star, view):
 
 
 def test_the_scale_bar_is_as_long_as_it_says_at_every_zoom(star, view):
-    read = """[document.querySelector("#scalebar span").textContent,
-        document.querySelector("#scalebar i").getBoundingClientRect().width / window.ptycholive.state.viewport.scale]"""
+    read = """[
+        document.querySelector("#scalebar span").textContent,
+        document.querySelector("#scalebar i").getBoundingClientRect().width
+            / window.ptycholive.state.viewport.scale,
+    ]"""
 
     def is_true() -> bool:
         label, pixels = star.ask(read)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import time
+
 import numpy as np
 import pytest
 
@@ -59,16 +61,23 @@ def moved_hz(page) -> float:
     return page.browser.execute_async_script(MOVE, 4)
 
 
+def opened_s(page, url: str, blocks: int) -> float:
+    """Open the page and return after how many seconds it has all blocks that it shows."""
+    begun = time.monotonic()
+    page.open(url)
+    page.until(lambda: page.ask(f"{PAGE}?.blocks") == blocks, PATIENCE_S)
+    return time.monotonic() - begun
+
+
 @pytest.mark.long
 def test_a_mosaic_of_8192_pixels_costs_what_the_screen_shows(page, server, view, huge):
     view.show("huge", huge)
-    page.open(f"{server.url}/#channel=amplitude")
-    page.until(lambda: page.ask(f"{PAGE}.blocks") == 16, PATIENCE_S)
+    shown_s = opened_s(page, f"{server.url}/#channel=amplitude", blocks=16)
     assert page.ask(f"{PAGE}.level") == 4
     opened_bytes = page.ask(f"{PAGE}.receivedBytes")
     assert opened_bytes < 0.03 * ALL_BYTES
     hz = moved_hz(page)
-    print(f"8192²: {opened_bytes / 1e6:.1f} MB to open, {hz:.0f} frames/s while it moves")
+    print(f"8192²: shown in {shown_s:.1f} s by {opened_bytes / 1e6:.1f} MB, {hz:.0f} frames/s while it moves")
     near = "{ ...window.ptycholive.shown, contrast: null, place: { yUm: 40, xUm: 40, zoom: 150 } }"
     page.ask(f"{PAGE}.follow({near})")
     page.until(lambda: page.ask(f"{PAGE}.pixelAt(4000, 4000)?.level") == 0, PATIENCE_S)
@@ -87,10 +96,11 @@ def test_a_mosaic_of_200_pixels_fills_the_stage(page, server, view):
     for row in range(4):
         numbered(mosaic, row, 4, tile=50)
     view.show("small", mosaic)
-    page.open(f"{server.url}/#channel=amplitude")
-    page.until(lambda: page.ask(f"{PAGE}.blocks") == len(mosaic.changed_since(0)))
+    shown_s = opened_s(page, f"{server.url}/#channel=amplitude", blocks=len(mosaic.changed_since(0)))
     assert page.ask(f"{PAGE}.level") == 0
     assert page.ask(f"{PAGE}.state.viewport.scale") > 2
     assert page.ask(f"{PAGE}.pixelAt(120, 60).amplitude") == 4 * 2 + 1 + 1
-    assert page.ask(f"{PAGE}.receivedBytes") < 4e6
+    received_bytes = page.ask(f"{PAGE}.receivedBytes")
+    assert received_bytes < 4e6
+    print(f"200²: shown in {shown_s:.1f} s by {received_bytes / 1e6:.1f} MB")
     page.keep("small")

@@ -8,6 +8,9 @@ import pytest
 from selenium.webdriver.common.action_chains import ActionChains
 from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
+from slow_link import SlowLink
+
+from service.web.http import WebServer
 
 pytestmark = pytest.mark.browser
 
@@ -72,6 +75,33 @@ def test_lamps_and_ledger_say_in_words_what_is_wrong(page, server, view):
     for plot, now in (("frames", "now 214"), ("p50", "now 12 ms"), ("p99", "now 38 ms")):
         label = f"document.getElementById('trend-{plot}').ariaLabel"
         page.until(lambda label=label, now=now: now in page.ask(label))
+
+
+def test_saturated_frames_light_a_lamp_and_are_counted_on_their_pattern(page, server, view):
+    page.open(server.url)
+    page.until_stitched(60)
+    page.until(lambda: lamp(page, "saturation") == "alarm")
+    assert view.recent("star").saturated_frames == 60
+    assert "60 of 60 frames hold pixels of 30000 counts or more" in page.text("#lamp-lines")
+    page.find("#mosaic").send_keys("f")
+    page.until(lambda: page.text("#pattern-title") == "Frame 59")
+    newest = view.recent("star").numbered(59).counts
+    assert page.text("#pattern-saturated") == f"{(newest == 30_000).sum()} saturated"
+
+
+def test_a_viewer_behind_a_slow_network_is_told_so_until_it_has_caught_up(page, server, view):
+    with SlowLink(server.url) as link:
+        page.open(link.url)
+        page.until_stitched(60)
+        page.until(lambda: page.ask("window.ptycholive.blocks") == len(view.mosaic("star").changed_since(0)))
+        assert lamp(page, "viewer") == "calm"
+        link.bytes_per_s = 200_000
+        view.stitch(300)
+        page.until(lambda: lamp(page, "viewer") == "alarm")
+        assert " s behind: its network or browser is slow" in page.text("#lamp-lines")
+        link.bytes_per_s = None
+        page.until(lambda: lamp(page, "viewer") == "calm")
+        page.until_stitched(360)
 
 
 @pytest.mark.long
@@ -146,6 +176,25 @@ def test_a_refusal_is_one_line_on_the_page(two, view):
     assert (
         two.text("#order-answer") == "bundle star-unet-0.3 is refused: model.onnx does not match its sha256"
     )
+
+
+def test_controls_obey_who_came_with_the_token_and_nobody_else(page, view):
+    guarded = WebServer(view, port=0, token="secret")
+    guarded.start()
+    try:
+        page.open(f"{guarded.url}/?token=secret")
+        page.until_stitched(60)
+        page.find("#orders-open").click()
+        page.find("#order-record").click()
+        page.until(lambda: view.recording == {"on": True})
+        page.until(lambda: page.text("#order-record") == "Stop recording")
+        page.browser.delete_all_cookies()
+        page.find("#order-record").click()
+        page.until(lambda: page.find("#order-answer").get_dom_attribute("data-refused") == "true")
+        assert "token" in page.text("#order-answer")
+        assert view.recording == {"on": True}
+    finally:
+        guarded.stop()
 
 
 def test_nothing_keeps_people_out_who_cannot_see_or_point(two, view):
