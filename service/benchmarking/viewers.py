@@ -16,7 +16,7 @@ from collections.abc import Iterator
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, NamedTuple
 
 from service.benchmarking.timing import Say
 from service.client import Live
@@ -53,6 +53,9 @@ def measure_viewers(
 ) -> dict[str, float]:
     """Return rate and processor time a frame without and with viewers, medians over rounds, and the cost.
 
+    Each round gives one cost of its own, since machines slow down and speed up; the standard error says how
+    much they differ.
+
     Args:
         scan: file to stream.
         bundle: model.
@@ -70,6 +73,7 @@ def measure_viewers(
                 with _watched(service.url, watching):
                     figures.append(_stream(service, scan, rate_hz, f"round-{number}-{watching}"))
     alone, watched = (_medians(figures) for figures in taken.values())
+    cost_of_rate, cost_of_cpu = _costs(*taken.values())
     told = {
         "viewers": viewers,
         "rate_hz_alone": alone[0],
@@ -77,14 +81,40 @@ def measure_viewers(
         "cpu_ms_a_frame_alone": 1e3 * alone[1],
         "cpu_ms_a_frame_watched": 1e3 * watched[1],
         "cores_of_viewers": (watched[1] - alone[1]) * watched[0],
-        "cost_of_rate": 1 - watched[0] / alone[0],
-        "cost_of_cpu": watched[1] / alone[1] - 1,
+        "cost_of_rate": cost_of_rate.mean,
+        "cost_of_rate_error": cost_of_rate.error,
+        "cost_of_cpu": cost_of_cpu.mean,
+        "cost_of_cpu_error": cost_of_cpu.error,
     }
     say(f"without viewers: {alone[0]:.1f} frames/s, {1e3 * alone[1]:.2f} ms of processor time a frame")
     say(f"{viewers} viewers: {watched[0]:.1f} frames/s, {1e3 * watched[1]:.2f} ms of processor time a frame")
-    say(f"they cost {told['cost_of_rate']:.1%} of the rate, {told['cost_of_cpu']:.1%} more time a frame,")
+    say(f"they cost {cost_of_rate} of the rate, {cost_of_cpu} more time a frame,")
     say(f"and {told['cores_of_viewers']:.1%} of one core while the scan runs")
     return told
+
+
+class _Cost(NamedTuple):
+    """A share, and the standard error of its mean."""
+
+    mean: float
+    error: float
+
+    def __str__(self) -> str:
+        return f"{self.mean:.1%} ± {self.error:.1%}"
+
+
+def _costs(alone: list[tuple[float, float]], watched: list[tuple[float, float]]) -> tuple[_Cost, _Cost]:
+    """Return what viewers cost of the rate, and in processor time a frame, by rounds."""
+    pairs = list(zip(alone, watched, strict=True))
+    return (
+        _cost([1 - with_them[0] / without[0] for without, with_them in pairs]),
+        _cost([with_them[1] / without[1] - 1 for without, with_them in pairs]),
+    )
+
+
+def _cost(shares: list[float]) -> _Cost:
+    spread = statistics.stdev(shares) if len(shares) > 1 else 0.0
+    return _Cost(statistics.mean(shares), spread / len(shares) ** 0.5)
 
 
 def _medians(figures: list[tuple[float, float]]) -> tuple[float, float]:

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import asyncio
+import os
+import time
 from collections.abc import Callable, Hashable
 from functools import partial
 from itertools import count
@@ -16,16 +18,13 @@ from service.mosaic import Mosaic
 from service.web.block_message import CHANNELS
 from service.web.feed import Feed
 from service.web.lamps import lamps
-from service.web.levels import COARSEST, Window
+from service.web.levels import COARSEST, LevelKey, Window
+from service.web.pace import Pace
 from service.web.view import LiveView
 
 Told = TypeVar("Told")
 
-PERIOD_S = 0.125
-
-_FEW_VIEWERS = 3
 _SHARED = 0.8  # of the period: less than all of it, so that no viewer just misses what it comes for
-_LONGEST_WAIT = 8.0
 _FRESH_S = 0.1
 _REFINED_EVERY_S = 1.0
 _REFINED_SHARE = 0.1  # of the time, at most, goes into taking the refined object out of the refinement
@@ -76,6 +75,8 @@ class Hub:
     def __init__(self, view: LiveView) -> None:
         self.view = view
         self.viewers = 0
+        self._pace = Pace(len(os.sched_getaffinity(0)))
+        self._prepared_s = 0.0  # of processors, in other threads
         # Viewers hold their feed: a mosaic that nobody follows is not kept alive from here.
         self._feeds: WeakValueDictionary[str, Feed] = WeakValueDictionary()
         self._refined: WeakValueDictionary[str, _RefinedFeed] = WeakValueDictionary()
@@ -86,13 +87,26 @@ class Hub:
 
     @property
     def period_s(self) -> float:
-        """How often a viewer is told of changes: each of many less often, so that the stream pays little."""
-        return PERIOD_S * min(_LONGEST_WAIT, max(1.0, self.viewers / _FEW_VIEWERS))
+        """How often a viewer is told of changes."""
+        return self._pace.period_s
 
     @property
     def pause_s(self) -> float:
         """How long viewers share what was last seen of the mosaic; one alone sees it as it is."""
         return 0.0 if self.viewers < 2 else _SHARED * self.period_s
+
+    def count_cost(self) -> None:
+        """Take in what viewers have cost; in the thread that serves them."""
+        self._pace.judge(time.thread_time() + self._prepared_s, _now_s())
+
+    async def message(self, feed: Feed, key: LevelKey) -> bytes:
+        """Return the binary message of one block, prepared in another thread if need be."""
+        prepared = feed.prepared(key)
+        if prepared is not None:
+            return prepared
+        message, took_s = await asyncio.to_thread(_timed, partial(feed.message, key))
+        self._prepared_s += took_s
+        return message
 
     async def state(self, wish: Wish) -> tuple[Feed | None, bytes]:
         """Return the feed to show and the `state` message, JSON."""
@@ -194,6 +208,12 @@ def _describe(feed: Feed) -> dict[str, Any]:
         "bounds": mosaic.bounds(),
         "coarsest": COARSEST,
     }
+
+
+def _timed(do: Callable[[], Told]) -> tuple[Told, float]:
+    """Return what is done, and the seconds of processor time of this thread that it took."""
+    began_s = time.thread_time()
+    return do(), time.thread_time() - began_s
 
 
 def _now_s() -> float:

@@ -27,8 +27,9 @@ import msgspec
 from starlette.websockets import WebSocket, WebSocketDisconnect
 
 from service.web.feed import Feed
-from service.web.hub import PERIOD_S, Hub, Wish
+from service.web.hub import Hub, Wish
 from service.web.levels import Key, LevelKey, Window, above
+from service.web.pace import PERIOD_S
 
 MAX_CLIENT_MESSAGE_BYTES = 1024
 
@@ -112,9 +113,7 @@ class Viewer:
         now_s = asyncio.get_running_loop().time
         turn_ends_s = now_s() + PERIOD_S
         for key in self._missing(feed):
-            message = feed.prepared(key)
-            if message is None:
-                message = await asyncio.to_thread(feed.message, key)
+            message = await self._hub.message(feed, key)
             if self._wished.is_set():
                 return False
             self._held.add(key)
@@ -132,6 +131,7 @@ class Viewer:
         return [key for key in dict.fromkeys(wanted) if key not in self._held]
 
     async def _pause(self) -> None:
+        self._hub.count_cost()
         with suppress(TimeoutError):
             await asyncio.wait_for(self._wished.wait(), self._hub.period_s)
 
