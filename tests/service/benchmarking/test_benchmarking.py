@@ -78,6 +78,17 @@ def test_latency_is_measured_against_load_and_drawn(tmp_path):
     assert ET.parse(figure).getroot().tag.endswith("svg")
 
 
+@pytest.mark.long
+def test_the_cost_of_viewers_is_told_with_its_error(tmp_path):
+    file = tmp_path / "viewers.json"
+    done = CliRunner().invoke(cli, ["bench", "--viewers", "2", "--rounds", "2", "--json", str(file)])
+    assert done.exit_code == 0, done.output
+    figures = json.loads(file.read_text())
+    assert min(figures["rate_hz_alone"], figures["rate_hz_watched"]) > 0
+    assert figures["cost_of_rate_error"] > 0  # no two rounds are alike
+    assert "of the rate" in done.output
+
+
 @pytest.mark.parametrize("option", ["--json", "--load"])
 def test_a_file_that_cannot_be_written_is_refused_before_anything_is_measured(tmp_path, option):
     with pytest.raises(ConfigError, match="is its folder there"):
