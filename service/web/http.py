@@ -6,6 +6,7 @@ import asyncio
 import ipaddress
 import socket
 import threading
+from contextlib import suppress
 from importlib.metadata import version
 from pathlib import Path
 from typing import Any, cast
@@ -28,6 +29,9 @@ from service.web.live import MAX_CLIENT_MESSAGE_BYTES, serve_viewer
 from service.web.pictures import View, known, pictures
 from service.web.unwrapping import SharedUnwrapping
 from service.web.view import LiveView
+
+THREAD = "web"
+"""What `top -H` and the benchmark know the threads by that serve viewers."""
 
 _STATIC = Path(__file__).parent / "static"
 _LOOPBACK_NAMES = frozenset({"localhost", "127.0.0.1", "::1"})
@@ -251,7 +255,7 @@ class WebServer:
         self.port = listener.getsockname()[1]
         server = _Server(_server_config(self._app))
         self._server = server
-        self._thread = threading.Thread(target=server.run, args=([listener],), name="web")
+        self._thread = threading.Thread(target=_run, args=(server, listener), name=THREAD)
         self._thread.start()
 
     def stop(self) -> None:
@@ -261,6 +265,12 @@ class WebServer:
         self._server.should_exit = True
         self._thread.join()
         self._server = self._thread = None
+
+
+def _run(server: uvicorn.Server, listener: socket.socket) -> None:
+    with suppress(OSError):  # of another system than Linux
+        Path("/proc/thread-self/comm").write_text(THREAD)  # threads that it starts inherit the name
+    server.run([listener])
 
 
 class _Server(uvicorn.Server):

@@ -12,8 +12,8 @@ PERIOD_S = 0.125
 LONGEST_PERIOD_S = 1.5
 """At most: after two seconds a viewer counts as behind."""
 
-SHARE = 0.01
-"""Of all cores, that viewers may cost."""
+SHARE = 0.006
+"""Of all cores, that viewers may cost once the period has settled; a scan's beginning costs more."""
 
 _JUDGED_EVERY_S = 0.5
 _LEAST_CHANGE, _MOST_CHANGE = 0.8, 1.6  # of the period, at once

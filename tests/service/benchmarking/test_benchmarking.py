@@ -86,6 +86,7 @@ def test_the_cost_of_viewers_is_told_with_its_error(tmp_path):
     figures = json.loads(file.read_text())
     assert min(figures["rate_hz_alone"], figures["rate_hz_watched"]) > 0
     assert figures["cost_of_rate_error"] > 0  # no two rounds are alike
+    assert figures["share_of_cores"] > 0
     assert "of the rate" in done.output
 
 
