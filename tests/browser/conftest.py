@@ -152,6 +152,15 @@ def server(view: Any) -> Iterator[WebServer]:
     running.stop()
 
 
+@pytest.fixture
+def guarded(view: Any) -> Iterator[WebServer]:
+    """A server that asks for the token "secret"."""
+    running = WebServer(view, port=0, token="secret")
+    running.start()
+    yield running
+    running.stop()
+
+
 @pytest.fixture(scope="module")
 def serve(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Callable[..., Any]]:
     """Start services as processes of their own; they end with the file."""

@@ -225,15 +225,10 @@ def test_a_finished_scan_can_be_opened_and_left(page, server, view):
     page.until(lambda: page.text("#scan-name") == "next")
 
 
-def test_the_token_in_the_address_lets_the_page_in(page, view):
-    guarded = WebServer(view, port=0, token="secret")
-    guarded.start()
-    try:
-        page.open(f"{guarded.url}/?token=secret")
-        page.until_stitched(60)
-        assert "secret" not in page.browser.current_url
-    finally:
-        guarded.stop()
+def test_the_token_in_the_address_lets_the_page_in(page, guarded):
+    page.open(f"{guarded.url}/?token=secret")
+    page.until_stitched(60)
+    assert "secret" not in page.browser.current_url
 
 
 def test_the_api_documentation_is_drawn(page, server):

@@ -10,8 +10,6 @@ from selenium.webdriver.common.by import By
 from selenium.webdriver.common.keys import Keys
 from slow_link import SlowLink
 
-from service.web.http import WebServer
-
 pytestmark = pytest.mark.browser
 
 LIVE = "window.ptycholive.state"
@@ -178,23 +176,18 @@ def test_a_refusal_is_one_line_on_the_page(two, view):
     )
 
 
-def test_controls_obey_who_came_with_the_token_and_nobody_else(page, view):
-    guarded = WebServer(view, port=0, token="secret")
-    guarded.start()
-    try:
-        page.open(f"{guarded.url}/?token=secret")
-        page.until_stitched(60)
-        page.find("#orders-open").click()
-        page.find("#order-record").click()
-        page.until(lambda: view.recording == {"on": True})
-        page.until(lambda: page.text("#order-record") == "Stop recording")
-        page.browser.delete_all_cookies()
-        page.find("#order-record").click()
-        page.until(lambda: page.find("#order-answer").get_dom_attribute("data-refused") == "true")
-        assert "token" in page.text("#order-answer")
-        assert view.recording == {"on": True}
-    finally:
-        guarded.stop()
+def test_controls_obey_who_came_with_the_token_and_nobody_else(page, view, guarded):
+    page.open(f"{guarded.url}/?token=secret")
+    page.until_stitched(60)
+    page.find("#orders-open").click()
+    page.find("#order-record").click()
+    page.until(lambda: view.recording == {"on": True})
+    page.until(lambda: page.text("#order-record") == "Stop recording")
+    page.browser.delete_all_cookies()
+    page.find("#order-record").click()
+    page.until(lambda: page.find("#order-answer").get_dom_attribute("data-refused") == "true")
+    assert "token" in page.text("#order-answer")
+    assert view.recording == {"on": True}
 
 
 def test_nothing_keeps_people_out_who_cannot_see_or_point(two, view):

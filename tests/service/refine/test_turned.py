@@ -72,8 +72,9 @@ def test_turned_tiles_of_a_known_object_are_nearer_to_it_than_the_running_mosaic
 
 def test_turned_over_and_over_the_tiles_come_back_with_one_common_angle(mosaic, tiles, monkeypatch):
     monkeypatch.setattr("service.refine.turned.ROUNDS", 400)
+    monkeypatch.setattr("service.refine.turned._SETTLED", 1e-3)
     start = turned(mosaic, tiles)
-    assert error_rad(start.object(INNER)) < 0.15 * error_rad(mosaic.object(INNER))
+    assert error_rad(start.object(INNER)) < 0.1 * error_rad(mosaic.object(INNER))
 
 
 def test_the_mosaic_on_show_stays_as_it_is(mosaic, tiles):

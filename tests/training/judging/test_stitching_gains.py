@@ -26,14 +26,13 @@ def tiles_at(corners):
     return np.stack([phase_at(y + top, x + left) for top, left in corners]).astype(np.float32)
 
 
-@pytest.fixture
-def scan():
+def true_scan(side):
     """True tiles on whole pixels, under light that is brightest in the middle."""
-    places = np.arange(1, SIDE - EDGE, STEP)
+    places = np.arange(1, side - EDGE, STEP)
     corners = np.array(list(itertools.product(places, places)), np.float64)
     rim = np.abs(np.arange(EDGE) - EDGE // 2) / EDGE
-    y, x = np.mgrid[:SIDE, :SIDE]
-    where = np.zeros((SIDE, SIDE), bool)
+    y, x = np.mgrid[:side, :side]
+    where = np.zeros((side, side), bool)
     where[4:-8, 4:-8] = True
     return PaintedScan(
         painted=Painted(np.ones((len(corners), EDGE, EDGE), np.float32), tiles_at(corners), 1.0),
@@ -42,6 +41,11 @@ def scan():
         truth=np.exp(1j * phase_at(y, x)).astype(np.complex64),
         where=where,
     )
+
+
+@pytest.fixture
+def scan():
+    return true_scan(SIDE)
 
 
 def rms_rad(scan):
@@ -89,10 +93,11 @@ def test_tiles_of_unknown_phase_are_turned_onto_each_other(scan):
     assert errors[SETTLED] < 0.5 * errors[WEIGHT]
 
 
-def test_ramps_add_up_along_the_scan_unless_each_tile_is_turned_to_fit_all_others(scan):
+def test_ramps_add_up_along_the_scan_unless_each_tile_is_turned_to_fit_all_others():
+    scan = true_scan(2 * SIDE)  # larger than the rounds reach
     ramp = 0.02 * (np.arange(EDGE) - EDGE // 2)
     errors = rms_rad(with_phases(scan, scan.painted.phase_rad + ramp))
-    assert errors[TURNED] > errors[SETTLED]  # few rounds reach a few tiles far
+    assert errors[TURNED] > 1.1 * errors[SETTLED]
 
 
 def test_a_network_of_phase_only_has_no_error_of_amplitude(scan):
