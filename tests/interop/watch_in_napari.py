@@ -14,7 +14,7 @@ from service.client import Live
 with Live(sys.argv[1]) as live:
     layer = ViewerModel().add_image(live.phase)
     for line in sys.stdin:
-        while live.scan != line.strip():
+        while live.scan != line.strip() or not live.report.get("finished"):  # told at the viewers' pace
             time.sleep(0.05)
         layer.refresh()
         print(*layer.data.shape, flush=True)
