@@ -48,8 +48,12 @@ def _agreement(sums: Float32) -> Float32:
 
 
 def _confidence(sums: Float32) -> Float32:
+    return _trusted(sums, _agreement(sums))
+
+
+def _trusted(sums: Float32, agreement: Float32) -> Float32:
     of_tiles: Float32 = np.clip(1 - _over_weight(sums[4], sums[0]), 0, 1)
-    return of_tiles * _agreement(sums)  # 0 in the dark, where nothing agrees
+    return of_tiles * agreement  # 0 in the dark, where nothing agrees
 
 
 def _phase(sums: Float32) -> Float32:
@@ -75,4 +79,11 @@ CHANNELS = {
 
 def show(sums: Float32) -> Planes:
     """Return all channels of the sums (SUMS, H, W)."""
-    return Planes(**{channel: shown(sums) for channel, shown in CHANNELS.items()})
+    agreement = _agreement(sums)
+    return Planes(
+        amplitude=_amplitude(sums),
+        phase=_phase(sums),
+        agreement=agreement,
+        coverage=_coverage(sums),
+        confidence=_trusted(sums, agreement),
+    )

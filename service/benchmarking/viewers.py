@@ -25,7 +25,7 @@ from service.loopback import FREE, detector, service_process
 from service.web.http import THREAD
 
 _PATIENCE_S = 300.0
-_POLL_S = 0.05
+_POLL_S = 0.5  # each costs the threads that serve viewers milliseconds
 # Without refinement, which would take what time is left.
 _OPTIONS = ("--no-refine", "--images", FREE, "--images-bind", "--positions", FREE, "--positions-bind")
 

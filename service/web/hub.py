@@ -99,14 +99,14 @@ class Hub:
         """Take in what viewers have cost; in the thread that serves them."""
         self._pace.judge(time.thread_time() + self._prepared_s, _now_s())
 
-    async def message(self, feed: Feed, key: LevelKey) -> bytes:
-        """Return the binary message of one block, prepared in another thread if need be."""
-        prepared = feed.prepared(key)
-        if prepared is not None:
+    async def messages(self, feed: Feed, keys: list[LevelKey]) -> list[bytes]:
+        """Return the binary messages of blocks, prepared in another thread if need be."""
+        prepared = [message for message in map(feed.prepared, keys) if message is not None]
+        if len(prepared) == len(keys):
             return prepared
-        message, took_s = await asyncio.to_thread(_timed, partial(feed.message, key))
+        messages, took_s = await asyncio.to_thread(_timed, lambda: [feed.message(key) for key in keys])
         self._prepared_s += took_s
-        return message
+        return messages
 
     async def state(self, wish: Wish) -> tuple[Feed | None, bytes]:
         """Return the feed to show and the `state` message, JSON."""

@@ -9,8 +9,8 @@ from __future__ import annotations
 PERIOD_S = 0.125
 """Time between two looks at the mosaic, where it costs little."""
 
-LONGEST_PERIOD_S = 1.5
-"""At most: after two seconds a viewer counts as behind."""
+LONGEST_PERIOD_S = 2.0
+"""At most: a second later a viewer counts as behind."""
 
 SHARE = 0.006
 """Of all cores, that viewers may cost once the period has settled; a scan's beginning costs more."""
