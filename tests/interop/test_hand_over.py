@@ -118,6 +118,7 @@ def test_silx_h5web_and_napari_show_the_phase_of_a_result_at_once(readers, taken
     assert shown["silx"]["signal"] == "data (rad)"
     assert shown["h5web"]["title"] == run
     assert shown["h5web"]["greatest"] == pytest.approx(float(phase.max()))
+    assert shown["h5web"]["sent_bytes"] == 4 * phase.size  # all of it
     assert shown["napari"]["pixels_nm"] == pytest.approx([30.17, 30.17], rel=1e-3)
 
 
